@@ -1,0 +1,1 @@
+/* Included by BCC; nothing in it is used by an XDP program. */

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Sizes of the maps. The control plane reads them from here. */
+#pragma once
+
+#define MAX_PORTS 256      /* slots of the devmap and the counters; slot 0 is "no port" */
+#define MAX_INTERFACES 4096 /* what the FIB knows by ifindex; VLANs and the like sit on ports */
+#define MAX_VERDICTS 32
+#define MAX_FIB_CODES 16
+#define FIB_CODE_NEGATIVE 15 /* the lookup itself was refused (-EINVAL and friends) */
+#define PORT_NAME_LEN 16     /* IFNAMSIZ */
+#define MIN_FRAME_LEN 60     /* Ethernet's minimum without FCS: up to here, padding is normal */

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The state that outlives the daemon. All of it is pinned under PIN_DIR (a string literal given on
+ * the compiler's command line), so that a new program takes over the counters of the old one.
+ * Changing a struct here means a new LAYOUT_VERSION in controlplane/pins.py.
+ */
+#pragma once
+#include "limits.h"
+#include "verdict.h"
+
+#define PINNED(type, key, value, name, size) \
+	BPF_TABLE_PINNED(type, key, value, name, size, PIN_DIR "/" #name)
+
+struct traffic {
+	u64 packets;
+	u64 bytes; /* whole Ethernet frames, without FCS */
+};
+
+/* By slot, per CPU: one bpf() call reads everything about a port. */
+struct port_counters {
+	struct traffic ingress[MAX_VERDICTS];
+	struct traffic egress;
+	u64 fib_codes[MAX_FIB_CODES]; /* raw return codes of bpf_fib_lookup, for packets that came in here */
+	u64 redirect_errors;          /* frames lost behind the verdict, on their way out of here */
+};
+PINNED("percpu_array", u32, struct port_counters, counters, MAX_PORTS);
+
+/*
+ * What the FIB knows by ifindex. Today each interface is a port itself; a VLAN interface will name the
+ * slot of the port that it sits on.
+ */
+struct interface {
+	u32 slot;
+	u32 mtu; /* bytes of L3, as the kernel has it */
+	u8 mac[6];
+	u16 tx_multi_buffer; /* the port can transmit frames of several buffers */
+};
+PINNED("hash", u32, struct interface, interfaces, MAX_INTERFACES);
+
+/* Which name a slot belongs to; lets a new daemon give each port its old slot and counters. */
+struct slot_owner {
+	char name[PORT_NAME_LEN];
+};
+PINNED("array", u32, struct slot_owner, slot_owners, MAX_PORTS);
+
+/* Slot -> device. A port is in here if, and only if, it is up and able to transmit. */
+BPF_XDP_REDIRECT_MAP("devmap:" PIN_DIR "/tx_ports", int, tx_ports, MAX_PORTS);
+
+struct settings {
+	u32 tx_ports_id; /* map id of tx_ports: tells our redirect errors from other programs' */
+};
+PINNED("array", u32, struct settings, settings, 1);
+
+/* Route announcements of this network namespace, counted by route_events.h. */
+struct route_changes {
+	u64 count;
+	u64 last_ns; /* CLOCK_MONOTONIC */
+};
+PINNED("array", u32, struct route_changes, route_changes, 1);

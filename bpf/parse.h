@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * One parse_* per header. Each checks its bounds and answers FORWARD ("so far so good") or the verdict
+ * that ends the packet's way here. Nothing is written to the packet.
+ */
+#pragma once
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include "limits.h"
+#include "verdict.h"
+
+#define htons(x) __builtin_bswap16(x)
+#define ntohs(x) __builtin_bswap16(x)
+#define htonl(x) __builtin_bswap32(x)
+
+#define IPV4_FRAGMENT_MASK htons(0x3fff) /* more-fragments flag and offset */
+
+struct packet {
+	void *data;
+	void *data_end;   /* end of the linear part */
+	u32 frame_len;    /* of all buffers */
+	u32 linear_len;
+	u16 ethertype;    /* network order; the only thing that decides v4 or v6 */
+	u16 datagram_len; /* host order, IP header included */
+	u8 protocol;      /* L4, or 0 for a fragment: its ports are not known */
+	__be16 sport;
+	__be16 dport;
+	union {
+		struct iphdr *ipv4;
+		struct ipv6hdr *ipv6;
+	};
+};
+
+/* __builtin_memcmp() would become a call to a function that does not exist in BPF. */
+static __always_inline bool same_mac(const u8 *a, const u8 *b)
+{
+	return *(const u32 *)a == *(const u32 *)b && *(const u16 *)(a + 4) == *(const u16 *)(b + 4);
+}
+
+static __always_inline enum verdict parse_ethernet(struct packet *p, const u8 port_mac[6])
+{
+	struct ethhdr *eth = p->data;
+
+	if ((void *)(eth + 1) > p->data_end)
+		return PASS_MALFORMED;
+	p->ethertype = eth->h_proto;
+	if (p->ethertype == htons(ETH_P_8021Q) || p->ethertype == htons(ETH_P_8021AD))
+		return PASS_VLAN_TAG;
+	if (p->ethertype != htons(ETH_P_IP) && p->ethertype != htons(ETH_P_IPV6))
+		return PASS_NOT_IP;
+	if (eth->h_dest[0] & 1)
+		return PASS_MULTICAST;
+	/* Promiscuous mode brings frames for others; the kernel drops them as PACKET_OTHERHOST. */
+	if (!same_mac(eth->h_dest, port_mac))
+		return PASS_NOT_OURS;
+	return FORWARD;
+}
+
+/* The datagram must fill the frame, but for the padding of a minimum-size frame: the kernel trims. */
+static __always_inline enum verdict check_length(const struct packet *p)
+{
+	u32 filled = sizeof(struct ethhdr) + p->datagram_len;
+
+	if (filled > p->frame_len)
+		return PASS_MALFORMED;
+	if (filled < p->frame_len && p->frame_len > MIN_FRAME_LEN)
+		return PASS_TRAILER;
+	return FORWARD;
+}
+
+/* TCP, UDP, SCTP, DCCP and UDP-Lite begin with the two ports. They decide ECMP and policy rules. */
+static __always_inline enum verdict parse_ports(struct packet *p, void *l4, u32 l4_len)
+{
+	__be16 *ports = l4;
+
+	switch (p->protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+	case IPPROTO_DCCP:
+	case IPPROTO_UDPLITE:
+		/* l4_len too: behind a short datagram lies padding, not ports */
+		if (l4_len < 4 || (void *)(ports + 2) > p->data_end)
+			return PASS_MALFORMED;
+		p->sport = ports[0];
+		p->dport = ports[1];
+	}
+	return FORWARD;
+}
+
+static __always_inline bool ipv4_header_sum_ok(const struct iphdr *ip)
+{
+	const u16 *word = (const u16 *)ip;
+	u32 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < 10; i++)
+		sum += word[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
+/* 0/8, 127/8, and from 224/4 upwards: ip_route_input_slow() in net/ipv4/route.c judges these. */
+static __always_inline bool ipv4_martian(__be32 address)
+{
+	u8 first = address & 0xff;
+
+	return first == 0 || first == 127 || first >= 224;
+}
+
+static __always_inline enum verdict parse_ipv4(struct packet *p)
+{
+	struct iphdr *ip = p->data + sizeof(struct ethhdr);
+	enum verdict verdict;
+
+	if ((void *)(ip + 1) > p->data_end || ip->version != 4 || ip->ihl < 5)
+		return PASS_MALFORMED;
+	if (ip->ihl > 5)
+		return PASS_OPTIONS;
+	p->ipv4 = ip;
+	p->datagram_len = ntohs(ip->tot_len);
+	if (p->datagram_len < sizeof(*ip) || !ipv4_header_sum_ok(ip))
+		return PASS_MALFORMED;
+	verdict = check_length(p);
+	if (verdict != FORWARD)
+		return verdict;
+	if ((ip->daddr & 0xf0) == 0xe0)
+		return PASS_MULTICAST;
+	if (ipv4_martian(ip->saddr) || ipv4_martian(ip->daddr))
+		return PASS_MARTIAN;
+	if (ip->ttl <= 1)
+		return PASS_TTL;
+	/* Every fragment, the first too, goes without ports, so that one datagram takes one path. */
+	if (ip->frag_off & IPV4_FRAGMENT_MASK) {
+		p->protocol = 0;
+		return FORWARD;
+	}
+	p->protocol = ip->protocol;
+	return parse_ports(p, ip + 1, p->datagram_len - sizeof(*ip));
+}
+
+/* ::/96 (with :: and ::1), ::ffff:0:0/96, fe80::/10 and ff00::/8 are left to the kernel's judgement. */
+static __always_inline bool ipv6_martian(const struct in6_addr *address)
+{
+	const __be32 *word = address->s6_addr32;
+
+	if (word[0] == 0 && word[1] == 0 && (word[2] == 0 || word[2] == htonl(0xffff)))
+		return true;
+	if (address->s6_addr[0] == 0xff)
+		return true;
+	return address->s6_addr[0] == 0xfe && (address->s6_addr[1] & 0xc0) == 0x80;
+}
+
+static __always_inline enum verdict parse_ipv6(struct packet *p)
+{
+	struct ipv6hdr *ip6 = p->data + sizeof(struct ethhdr);
+	enum verdict verdict;
+	u32 payload_len;
+
+	if ((void *)(ip6 + 1) > p->data_end || ip6->version != 6)
+		return PASS_MALFORMED;
+	p->ipv6 = ip6;
+	payload_len = ntohs(ip6->payload_len);
+	if (payload_len > 0xffff - sizeof(*ip6))
+		return PASS_TOO_BIG;
+	p->datagram_len = payload_len + sizeof(*ip6);
+	verdict = check_length(p);
+	if (verdict != FORWARD)
+		return verdict;
+	if (ip6->daddr.s6_addr[0] == 0xff)
+		return PASS_MULTICAST;
+	if (ipv6_martian(&ip6->saddr) || ipv6_martian(&ip6->daddr))
+		return PASS_MARTIAN;
+	if (ip6->hop_limit <= 1)
+		return PASS_TTL;
+	switch (ip6->nexthdr) {
+	case IPPROTO_HOPOPTS: /* the router's own business; with length 0, a jumbogram */
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS: /* the kernel finds the ports behind it, this parser would not */
+		return PASS_OPTIONS;
+	case IPPROTO_FRAGMENT:
+		p->protocol = 0;
+		return FORWARD;
+	}
+	p->protocol = ip6->nexthdr;
+	return parse_ports(p, ip6 + 1, payload_len);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A packet's way: parse -> FIB -> may the egress port take it? -> account -> rewrite -> redirect.
+ * Every other exit is accounted under its verdict and hands the packet, untouched, to the kernel.
+ */
+#include "limits.h"
+#include "verdict.h"
+#include "maps.h"
+#include "parse.h"
+#include "fib.h"
+#include "rewrite.h"
+#include "redirect_errors.h"
+#include "route_events.h"
+
+static __always_inline void count(struct traffic *traffic, u32 bytes)
+{
+	traffic->packets++;
+	traffic->bytes += bytes;
+}
+
+/* An index the verifier believes in: the compiler knows that no verdict is larger and would drop the mask. */
+static __always_inline u32 bounded(enum verdict verdict)
+{
+	u32 index = verdict;
+
+	asm volatile("" : "+r"(index));
+	return index & (MAX_VERDICTS - 1);
+}
+
+/*
+ * The egress port, if it can take the packet. bpf_redirect_map() only notes the target; the packet is
+ * still untouched when it says that the port is not in the devmap.
+ */
+static __always_inline enum verdict choose_egress(const struct packet *p, u32 in_ifindex, u32 out_ifindex,
+						  u32 *slot)
+{
+	struct interface *egress;
+
+	if (out_ifindex == in_ifindex)
+		return PASS_HAIRPIN; /* the kernel would send an ICMP redirect */
+	egress = interfaces.lookup(&out_ifindex);
+	if (!egress)
+		return PASS_EGRESS_UNAVAILABLE;
+	if (p->datagram_len > egress->mtu)
+		return PASS_TOO_BIG;
+	if (p->frame_len > p->linear_len && !egress->tx_multi_buffer)
+		return PASS_EGRESS_UNAVAILABLE;
+	*slot = egress->slot;
+	if (tx_ports.redirect_map(egress->slot, XDP_PASS) != XDP_REDIRECT)
+		return PASS_EGRESS_UNAVAILABLE;
+	return FORWARD;
+}
+
+static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface *ingress,
+					  struct port_counters *port)
+{
+	struct bpf_fib_lookup fib = {};
+	struct port_counters *out;
+	enum verdict verdict;
+	u32 out_slot = 0;
+
+	verdict = parse_ethernet(p, ingress->mac);
+	if (verdict != FORWARD)
+		return verdict;
+	verdict = p->ethertype == htons(ETH_P_IP) ? parse_ipv4(p) : parse_ipv6(p);
+	if (verdict != FORWARD)
+		return verdict;
+	verdict = fib_lookup(ctx, p, &fib, port);
+	if (verdict != FORWARD)
+		return verdict;
+	verdict = choose_egress(p, ctx->ingress_ifindex, fib.ifindex, &out_slot);
+	if (verdict != FORWARD)
+		return verdict;
+	out = counters.lookup(&out_slot);
+	if (!out)
+		return PASS_EGRESS_UNAVAILABLE;
+	count(&out->egress, p->frame_len);
+	rewrite(p, &fib);
+	return FORWARD;
+}
+
+int router(struct xdp_md *ctx)
+{
+	struct packet p = {
+		.data = (void *)(long)ctx->data,
+		.data_end = (void *)(long)ctx->data_end,
+	};
+	u32 ifindex = ctx->ingress_ifindex;
+	struct interface *ingress = interfaces.lookup(&ifindex);
+	u32 slot = ingress ? ingress->slot : 0;
+	struct port_counters *port = counters.lookup(&slot);
+	enum verdict verdict = PASS_UNKNOWN_PORT;
+
+	if (!port)
+		return XDP_PASS;
+	p.frame_len = bpf_xdp_get_buff_len(ctx);
+	p.linear_len = p.data_end - p.data;
+	if (ingress)
+		verdict = route(ctx, &p, ingress, port);
+	count(&port->ingress[bounded(verdict)], p.frame_len);
+	return xdp_action(verdict);
+}

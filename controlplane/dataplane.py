@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The XDP program and its maps in the kernel. The only file that imports BCC.
+
+Everything it makes is pinned, so the kernel keeps forwarding when this process is gone; a second
+`Dataplane` over the same pins takes over the maps and replaces the program in place.
+"""
+
+import ctypes as ct
+import errno
+import os
+import struct
+from pathlib import Path
+
+from controlplane import libbpf, source
+from controlplane.counters import PortCounters
+from controlplane.errors import AttachError, DataplaneError, MissingDependency, NetlinkError
+from controlplane.libbpf import Libbpf, TestRunOpts, XdpMd
+from controlplane.netlink import NetlinkSocket, attribute
+from controlplane.pins import PinDirectory
+from controlplane.reconcile import (
+    Actual,
+    Attach,
+    Detach,
+    DropInterface,
+    Interface,
+    Mode,
+    Operation,
+    SetInterface,
+    StopTransmit,
+    Transmit,
+)
+
+_MODE_FLAGS = {Mode.NATIVE: libbpf.XDP_FLAGS_DRV_MODE, Mode.GENERIC: libbpf.XDP_FLAGS_SKB_MODE}
+RTM_SETLINK, IFLA_XDP, IFLA_XDP_FD, IFLA_XDP_FLAGS = 19, 43, 1, 3
+XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
+
+
+class Dataplane:
+    """Compiles, loads, and carries operations out.
+
+    `defines` are extra compiler definitions, for tests that need a program with a changed constant.
+    Raises MissingDependency without BCC, DataplaneError when the kernel refuses something.
+    """
+
+    def __init__(self, pins: PinDirectory, defines: tuple[str, ...] = ()):
+        self._pins = pins
+        self.taken_over = pins.open()
+        self._bcc = _compile(pins.maps, defines)
+        self._lib = Libbpf(_import_bcc().lib)
+        self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
+        self.route_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_event")
+        self._tracepoint = self._lib.raw_tracepoint_open(
+            "xdp_redirect_err", self._load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, "redirect_failed")
+        )
+        self._counters = self._bcc["counters"]
+        self._interfaces = self._bcc["interfaces"]
+        self._owners = self._bcc["slot_owners"]
+        self._tx_ports = self._bcc["tx_ports"]
+        settings = self._bcc["settings"]
+        settings[0] = settings.Leaf(self._lib.object_id(self._tx_ports.map_fd))
+        self._slots = {leaf.name.decode(): key.value for key, leaf in self._owners.items() if leaf.name}
+        self._modes: dict[int, Mode] = {}
+        self._updated: set[int] = set()
+
+    # --- what is there --------------------------------------------------------------------------
+
+    def actual(self, modes: dict[int, str | None]) -> Actual:
+        """The state as the kernel has it. `modes`: ifindex -> how XDP is attached, from netlink; used
+        for links made by an earlier process."""
+        out = Actual()
+        for ifindex in self._pins.link_ifindexes():
+            if self._link_alive(ifindex):
+                known = self._modes.get(ifindex) or modes.get(ifindex)
+                out.attached[ifindex] = Mode.GENERIC if known == Mode.GENERIC else Mode.NATIVE
+            else:
+                out.dead.add(ifindex)
+        for key, leaf in self._interfaces.items():
+            mac = ":".join(f"{byte:02x}" for byte in leaf.mac)
+            out.interfaces[key.value] = Interface(leaf.slot, leaf.mtu, mac, bool(leaf.tx_multi_buffer))
+        for slot in self._slots.values():
+            ifindex = self._transmitting(slot)
+            if ifindex:
+                out.transmitting[slot] = ifindex
+        return out
+
+    def owners(self) -> dict[str, int]:
+        """Port name -> slot, for every slot that has an owner."""
+        return dict(self._slots)
+
+    def assign(self, name: str) -> int:
+        """The slot of a port name: its old one, or a free one with counters at zero.
+
+        Raises DataplaneError when all slots are taken.
+        """
+        if name in self._slots:
+            return self._slots[name]
+        taken = set(self._slots.values())
+        free = next((slot for slot in range(1, source.limits()["MAX_PORTS"]) if slot not in taken), None)
+        if free is None:
+            raise DataplaneError(f"no slot left for {name}: at most {source.limits()['MAX_PORTS'] - 1} ports")
+        cpus = self._counters[free]
+        self._counters[free] = type(cpus)()
+        self._owners[free] = self._owners.Leaf(name.encode())
+        self._slots[name] = free
+        return free
+
+    def release(self, name: str) -> None:
+        """Forget a port's slot and its counters."""
+        slot = self._slots.pop(name, None)
+        if slot is not None:
+            self._owners[slot] = self._owners.Leaf(b"")
+
+    def counters(self, slot: int) -> PortCounters:
+        return PortCounters.from_cpus(self._counters[slot])
+
+    def route_changes(self) -> tuple[int, float]:
+        """Routes announced since the pins were made, and the CLOCK_MONOTONIC second of the last."""
+        leaf = self._bcc["route_changes"][0]
+        return leaf.count, leaf.last_ns / 1e9
+
+    # --- what is to be done ---------------------------------------------------------------------
+
+    def apply(self, operation: Operation) -> None:
+        """Carry out one operation. Raises AttachError or DataplaneError; nothing is half done."""
+        match operation:
+            case Attach(name, ifindex, mode):
+                self._attach(name, ifindex, mode)
+            case Detach(ifindex):
+                self._pins.link(ifindex).unlink(missing_ok=True)
+                self._modes.pop(ifindex, None)
+                self._updated.discard(ifindex)
+            case SetInterface(ifindex, interface):
+                mac = (ct.c_ubyte * 6)(*bytes.fromhex(interface.mac.replace(":", "")))
+                leaf = self._interfaces.Leaf(interface.slot, interface.mtu, mac, interface.tx_multi_buffer)
+                self._interfaces[ct.c_uint(ifindex)] = leaf
+            case DropInterface(ifindex):
+                del self._interfaces[ct.c_uint(ifindex)]
+            case Transmit(slot, ifindex):
+                self._tx_ports[ct.c_uint(slot)] = ct.c_int(ifindex)
+            case StopTransmit(slot):
+                self._tx_ports.__delitem__(ct.c_uint(slot))
+
+    def take_over_links(self) -> None:
+        """Put this process's program in the place of an earlier one's, port by port, losing no packet."""
+        for ifindex in self._pins.link_ifindexes():
+            if ifindex in self._updated or not self._link_alive(ifindex):
+                continue
+            with _closing(self._lib.get(str(self._pins.link(ifindex)))) as link:
+                self._lib.link_update(link, self._program)
+            self._updated.add(ifindex)
+
+    def test_run(self, frame: bytes, ifindex: int, *, repeat: int = 1) -> tuple[int, bytes]:
+        """Run the program on one frame as if it had come in on `ifindex`: (XDP action, frame after)."""
+        out = ct.create_string_buffer(len(frame) + 256)
+        context = XdpMd(data_end=len(frame), ingress_ifindex=ifindex)
+        data = ct.create_string_buffer(frame, len(frame))
+        options = TestRunOpts(
+            data_in=ct.addressof(data), data_size_in=len(frame),
+            data_out=ct.addressof(out), data_size_out=len(out),
+            ctx_in=ct.addressof(context), ctx_size_in=ct.sizeof(context), repeat=repeat,
+        )  # fmt: skip
+        self._lib.test_run(self._program, options)
+        return options.retval, out.raw[: options.data_size_out]
+
+    @property
+    def program_fd(self) -> int:
+        return self._program
+
+    @property
+    def program_id(self) -> int:
+        return self._lib.object_id(self._program)
+
+    def close(self) -> None:
+        """Let go of this process's handles; what is pinned goes on."""
+        for fd in (self._program, self.route_filter_fd, self._tracepoint):
+            os.close(fd)
+        self._bcc.cleanup()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _load(self, kind: int, name: str) -> int:
+        code = self._bcc.dump_func(name.encode())
+        if kind != libbpf.BPF_PROG_TYPE_XDP:
+            return self._lib.load(kind, name, code)
+        return self._lib.load(
+            kind, name, code, flags=libbpf.BPF_F_XDP_HAS_FRAGS, attach_type=libbpf.BPF_ATTACH_XDP
+        )
+
+    def _link_alive(self, ifindex: int) -> bool:
+        with _closing(self._lib.get(str(self._pins.link(ifindex)))) as link:
+            return self._lib.link_ifindex(link) == ifindex
+
+    def _transmitting(self, slot: int) -> int:
+        try:
+            return self._tx_ports[ct.c_uint(slot)].value
+        except KeyError:
+            return 0
+
+    def _attach(self, name: str, ifindex: int, mode: Mode) -> None:
+        try:
+            link = self._lib.link_create(self._program, ifindex, _MODE_FLAGS[mode])
+        except DataplaneError as error:
+            raise AttachError(self._why_refused(name, ifindex, mode, error)) from error
+        with _closing(link):
+            self._lib.pin(link, str(self._pins.link(ifindex)))
+        self._modes[ifindex] = mode
+        self._updated.add(ifindex)
+
+    def _why_refused(self, name: str, ifindex: int, mode: Mode, error: DataplaneError) -> str:
+        if error.errno == errno.EBUSY:
+            return f"{name} already carries another XDP program, which was left alone: remove it, then attach again"
+        reason = self._driver_reason(ifindex, mode) or os.strerror(error.errno)
+        advice = "; mode generic works on any device, slowly" if mode is Mode.NATIVE else ""
+        return f"{name} refused the program in {mode} mode: {reason}{advice}"
+
+    def _driver_reason(self, ifindex: int, mode: Mode) -> str:
+        """The driver's own words. A bpf_link attach cannot carry them, the same attach over netlink can;
+        should it succeed after all, it is undone."""
+        flags = _MODE_FLAGS[mode]
+        with NetlinkSocket() as sock:
+            try:
+                sock.request(RTM_SETLINK, _set_xdp(ifindex, self._program, flags | XDP_FLAGS_UPDATE_IF_NOEXIST))
+            except NetlinkError as refused:
+                return str(refused)
+            sock.request(RTM_SETLINK, _set_xdp(ifindex, -1, flags))
+        return ""
+
+
+def _set_xdp(ifindex: int, program_fd: int, flags: int) -> bytes:
+    """An RTM_SETLINK payload with IFLA_XDP."""
+    nested = attribute(IFLA_XDP_FD, struct.pack("=i", program_fd))
+    nested += attribute(IFLA_XDP_FLAGS, struct.pack("=I", flags))
+    return struct.pack("=BBHiII", 0, 0, 0, ifindex, 0, 0) + attribute(IFLA_XDP, nested)
+
+
+class _closing:
+    """An fd for the length of a with block."""
+
+    def __init__(self, fd: int):
+        self._fd = fd
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(self, *_) -> None:
+        os.close(self._fd)
+
+
+def _import_bcc():
+    # BCC reads the place of the "kernel source" when it compiles: our own little tree of types.
+    os.environ["BCC_KERNEL_SOURCE"] = str(source.SOURCE_DIR)
+    try:
+        import bcc
+    except ImportError as error:
+        raise MissingDependency(
+            "BCC is not installed for this Python: apt install python3-bpfcc, and use a virtual environment made "
+            "with `/usr/bin/python3 -m venv --system-site-packages` (the PyPI package bcc is something else)"
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise MissingDependency(
+            f"{bcc.__file__} is not BCC but the unrelated PyPI package: pip uninstall bcc; apt install python3-bpfcc"
+        )
+    return bcc
+
+
+def _compile(pin_dir: Path, defines: tuple[str, ...]):
+    if not Path("/usr/include/linux/types.h").exists():
+        raise MissingDependency("the kernel's user API headers are not installed: apt install linux-libc-dev")
+    flags = [f'-DPIN_DIR="{pin_dir}"', "-I/usr/include", f"-I/usr/include/{_multiarch()}", *defines]
+    bcc = _import_bcc()
+    try:
+        return bcc.BPF(text=source.joined().encode(), cflags=flags)
+    except Exception as error:  # BCC raises bare Exception; the compiler's words went to stderr
+        raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/router.c: {error}") from error
+
+
+def _multiarch() -> str:
+    """Debian's folder of architecture headers, such as x86_64-linux-gnu."""
+    return f"{os.uname().machine}-linux-gnu"

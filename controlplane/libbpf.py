@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The few libbpf 1.x calls that BCC's Python does not offer, over the library handle BCC already has.
+
+Option structs follow tools/lib/bpf/bpf.h of the kernel tree; libbpf reads their `sz` and takes what lies
+beyond as zero, so only the fields up to the last one used are declared.
+"""
+
+import ctypes as ct
+import os
+
+from controlplane.errors import DataplaneError
+
+BPF_PROG_TYPE_SOCKET_FILTER = 1
+BPF_PROG_TYPE_XDP = 6
+BPF_PROG_TYPE_RAW_TRACEPOINT = 17
+BPF_ATTACH_XDP = 37
+BPF_F_XDP_HAS_FRAGS = 1 << 5
+BPF_F_TEST_XDP_LIVE_FRAMES = 1 << 1
+XDP_FLAGS_SKB_MODE = 1 << 1
+XDP_FLAGS_DRV_MODE = 1 << 2
+
+
+class _ProgLoadOpts(ct.Structure):
+    _fields_ = [
+        ("sz", ct.c_size_t), ("attempts", ct.c_int), ("expected_attach_type", ct.c_uint),
+        ("prog_btf_fd", ct.c_uint), ("prog_flags", ct.c_uint), ("prog_ifindex", ct.c_uint),
+        ("kern_version", ct.c_uint), ("attach_btf_id", ct.c_uint), ("attach_prog_fd", ct.c_uint),
+        ("attach_btf_obj_fd", ct.c_uint), ("fd_array", ct.c_void_p), ("func_info", ct.c_void_p),
+        ("func_info_cnt", ct.c_uint), ("func_info_rec_size", ct.c_uint), ("line_info", ct.c_void_p),
+        ("line_info_cnt", ct.c_uint), ("line_info_rec_size", ct.c_uint), ("log_level", ct.c_uint),
+        ("log_size", ct.c_uint), ("log_buf", ct.c_void_p),
+    ]  # fmt: skip
+
+
+class _LinkCreateOpts(ct.Structure):
+    _fields_ = [("sz", ct.c_size_t), ("flags", ct.c_uint), ("_pad", ct.c_uint)]
+
+
+class TestRunOpts(ct.Structure):
+    """struct bpf_test_run_opts. `retval` is the XDP action; `duration` ns per repetition."""
+
+    _fields_ = [
+        ("sz", ct.c_size_t), ("data_in", ct.c_void_p), ("data_out", ct.c_void_p),
+        ("data_size_in", ct.c_uint), ("data_size_out", ct.c_uint), ("ctx_in", ct.c_void_p),
+        ("ctx_out", ct.c_void_p), ("ctx_size_in", ct.c_uint), ("ctx_size_out", ct.c_uint),
+        ("retval", ct.c_uint), ("repeat", ct.c_int), ("duration", ct.c_uint), ("flags", ct.c_uint),
+        ("cpu", ct.c_uint), ("batch_size", ct.c_uint),
+    ]  # fmt: skip
+
+
+class XdpMd(ct.Structure):
+    """struct xdp_md as BPF_PROG_TEST_RUN takes it: data_end is the frame's length."""
+
+    _fields_ = [
+        ("data", ct.c_uint), ("data_end", ct.c_uint), ("data_meta", ct.c_uint),
+        ("ingress_ifindex", ct.c_uint), ("rx_queue_index", ct.c_uint), ("egress_ifindex", ct.c_uint),
+    ]  # fmt: skip
+
+
+class _LinkInfo(ct.Structure):
+    """The head of struct bpf_link_info for an XDP link; ifindex is 0 once the device is gone."""
+
+    _fields_ = [
+        ("type", ct.c_uint), ("id", ct.c_uint), ("prog_id", ct.c_uint), ("_pad", ct.c_uint),
+        ("ifindex", ct.c_uint), ("_rest", ct.c_ubyte * 60),
+    ]  # fmt: skip
+
+
+class _ObjectInfo(ct.Structure):
+    """The head that struct bpf_prog_info and struct bpf_map_info share."""
+
+    _fields_ = [("type", ct.c_uint), ("id", ct.c_uint), ("_rest", ct.c_ubyte * 240)]
+
+
+class Libbpf:
+    """Calls into libbpf; a refusal by the kernel is a DataplaneError that carries `errno`."""
+
+    def __init__(self, lib: ct.CDLL):
+        self._lib = lib
+
+    def load(self, kind: int, name: str, code: bytes, *, flags: int = 0, attach_type: int = 0) -> int:
+        """Load bytecode; returns the program's fd. The verifier's last lines are in the error."""
+        options = _ProgLoadOpts(sz=ct.sizeof(_ProgLoadOpts), prog_flags=flags, expected_attach_type=attach_type)
+        arguments = (kind, name.encode(), b"GPL", ct.c_char_p(code), ct.c_size_t(len(code) // 8))
+        fd = self._lib.bpf_prog_load(*arguments, ct.byref(options))
+        if fd >= 0:
+            return fd
+        log = ct.create_string_buffer(1 << 20)
+        options.log_level, options.log_size, options.log_buf = 1, len(log), ct.addressof(log)
+        fd = self._lib.bpf_prog_load(*arguments, ct.byref(options))
+        if fd >= 0:
+            return fd
+        tail = " | ".join(log.value.decode(errors="replace").strip().splitlines()[-3:])
+        raise _refused(f"the kernel did not load program {name}", fd, tail)
+
+    def link_create(self, program_fd: int, ifindex: int, flags: int) -> int:
+        options = _LinkCreateOpts(sz=ct.sizeof(_LinkCreateOpts), flags=flags)
+        return self._checked(
+            "attaching", self._lib.bpf_link_create(program_fd, ifindex, BPF_ATTACH_XDP, ct.byref(options))
+        )
+
+    def link_update(self, link_fd: int, program_fd: int) -> None:
+        """Replace the program of a link atomically: no packet misses XDP."""
+        self._checked("replacing the program", self._lib.bpf_link_update(link_fd, program_fd, None))
+
+    def link_ifindex(self, link_fd: int) -> int:
+        return self._info(link_fd, _LinkInfo()).ifindex
+
+    def object_id(self, fd: int) -> int:
+        """The kernel's id of a program or a map."""
+        return self._info(fd, _ObjectInfo()).id
+
+    def pin(self, fd: int, path: str) -> None:
+        self._checked(f"pinning {path}", self._lib.bpf_obj_pin(fd, path.encode()))
+
+    def get(self, path: str) -> int:
+        return self._checked(f"opening pin {path}", self._lib.bpf_obj_get(path.encode()))
+
+    def raw_tracepoint_open(self, name: str, program_fd: int) -> int:
+        return self._checked(f"tracepoint {name}", self._lib.bpf_raw_tracepoint_open(name.encode(), program_fd))
+
+    def test_run(self, program_fd: int, options: TestRunOpts) -> None:
+        options.sz = ct.sizeof(TestRunOpts)
+        self._checked("BPF_PROG_TEST_RUN", self._lib.bpf_prog_test_run_opts(program_fd, ct.byref(options)))
+
+    def _info(self, fd: int, info: ct.Structure) -> ct.Structure:
+        size = ct.c_uint(ct.sizeof(info))
+        self._checked("reading an object's info", self._lib.bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size)))
+        return info
+
+    def _checked(self, action: str, result: int) -> int:
+        if result < 0:
+            raise _refused(action, result)
+        return result
+
+
+def _refused(action: str, result: int, detail: str = "") -> DataplaneError:
+    number = -result if result < -1 else ct.get_errno()
+    return DataplaneError(f"{action}: {os.strerror(number)}" + (f" ({detail})" if detail else ""), number)

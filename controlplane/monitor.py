@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Netlink in, typed events out. Subscribes before it dumps, so that nothing falls between the two."""
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from dataclasses import dataclass
+
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+
+from controlplane.errors import NetlinkOverrun
+from controlplane.events import Event, FeaturesSet, LinkGone, LinkSet, Resync, Synced
+from controlplane.link import Link
+from controlplane.netdev import NetdevSocket
+from controlplane.netlink import NetlinkSocket
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE = 1, 7, 11
+AF_BRIDGE = 7
+
+
+@dataclass
+class NetlinkCounters:
+    events: int = 0
+    overruns: int = 0
+    resyncs: int = 0
+
+
+class NetlinkMonitor:
+    """An async context manager; `next()` waits for the next event.
+
+    After an overrun the queue is thrown away and the same dump as at the start follows, between
+    `Resync` and `Synced`: there is one code path to the truth.
+    """
+
+    def __init__(self, receive_buffer: int, route_filter_fd: int):
+        self.counters = NetlinkCounters()
+        self._receive_buffer = receive_buffer
+        self._route_filter_fd = route_filter_fd
+        self._queue: deque[Event] = deque()
+        self._wake = asyncio.Event()
+        self._marshal = MarshalRtnl()
+
+    async def __aenter__(self) -> "NetlinkMonitor":
+        self._loop = asyncio.get_running_loop()
+        self._routes = NetlinkSocket(receive_buffer=4096)  # the filter keeps everything out of it
+        self._routes.attach_filter(self._route_filter_fd)
+        self._routes.join(RTNLGRP_IPV4_ROUTE)
+        self._routes.join(RTNLGRP_IPV6_ROUTE)
+        self._netdev = NetdevSocket()
+        self._links = NetlinkSocket(receive_buffer=self._receive_buffer)
+        self._links.join(RTNLGRP_LINK)
+        self._dump(overrun=False)
+        self._loop.add_reader(self._links, self._links_readable)
+        self._loop.add_reader(self._netdev.socket, self._netdev_readable)
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        for sock in (self._links, self._netdev.socket):
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._routes.close()
+
+    @property
+    def knows_features(self) -> bool:
+        """Whether the kernel tells which devices can transmit redirected frames."""
+        return self._netdev.available
+
+    async def next(self) -> Event:
+        while not self._queue:
+            self._wake.clear()
+            await self._wake.wait()
+        return self._queue.popleft()
+
+    def pending(self) -> bool:
+        return bool(self._queue)
+
+    def _put(self, *events: Event) -> None:
+        self._queue.extend(events)
+        self._wake.set()
+
+    def _links_readable(self) -> None:
+        try:
+            while (data := self._links.receive()) is not None:
+                self._put(*self._link_events(data))
+        except NetlinkOverrun:
+            self.counters.overruns += 1
+            self._drain()
+            self._dump(overrun=True)
+
+    def _netdev_readable(self) -> None:
+        try:
+            while (data := self._netdev.socket.receive()) is not None:
+                self._put(*(FeaturesSet(*entry) for entry in self._netdev.parse(data)))
+        except NetlinkOverrun:
+            self.counters.overruns += 1
+            self._dump(overrun=True)
+
+    def _drain(self) -> None:
+        """What is still queued in the socket is older than the dump that follows."""
+        while True:
+            try:
+                if self._links.receive() is None:
+                    return
+            except NetlinkOverrun:
+                continue
+
+    def _dump(self, overrun: bool) -> None:
+        self.counters.resyncs += overrun
+        self._queue.clear()
+        self._put(Resync(overrun))
+        with NetlinkSocket(receive_buffer=self._receive_buffer) as sock:
+            # struct ifinfomsg: family, pad, type, index, flags, change
+            for data in sock.dump(RTM_GETLINK, struct.pack("=BBHiII", socket.AF_UNSPEC, 0, 0, 0, 0, 0)):
+                self._put(*self._link_events(data))
+        if self._netdev.available:
+            self._put(*(FeaturesSet(*entry) for entry in self._netdev.dump().items()))
+        self._put(Synced())
+
+    def _link_events(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        for message in self._marshal.parse(data):
+            # A bridge announces its members a second time, in its own family: not a device's state.
+            if not isinstance(message, ifinfmsg) or message["family"] == AF_BRIDGE:
+                continue
+            self.counters.events += 1
+            if message["header"]["type"] == RTM_NEWLINK:
+                events.append(LinkSet(Link.from_message(message)))
+            elif message["header"]["type"] == RTM_DELLINK:
+                events.append(LinkGone(message["index"]))
+        return events

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where an instance keeps what must outlive the daemon: a bpffs of its own, with maps and links in it.
+
+    <run dir>/bpf/            bpffs mount
+    <run dir>/bpf/v1/         maps of layout version 1
+    <run dir>/bpf/v1/links/   one pinned XDP link for each port, named by ifindex
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from controlplane.errors import DataplaneError
+
+LAYOUT_VERSION = 1
+"""Goes up when a struct or a size in bpf/maps.h changes: pins of another layout are never read."""
+
+
+class PinDirectory:
+    """The bpffs under `run_dir`; mounting is idempotent, `remove` undoes it all."""
+
+    def __init__(self, run_dir: Path):
+        self.mount_point = run_dir / "bpf"
+        self.maps = self.mount_point / f"v{LAYOUT_VERSION}"
+        self.links = self.maps / "links"
+
+    def open(self) -> list[str]:
+        """Mount and make the folders. Returns the names of other layouts whose links were taken over."""
+        self.mount_point.mkdir(parents=True, exist_ok=True)
+        if not os.path.ismount(self.mount_point):
+            command = ["mount", "-t", "bpf", "-o", "mode=0700", "bpf", str(self.mount_point)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise DataplaneError(f"cannot mount bpffs at {self.mount_point}: {done.stderr.strip()}")
+        self.links.mkdir(parents=True, exist_ok=True)
+        return [self._take_over(other) for other in self._other_layouts()]
+
+    def _other_layouts(self) -> list[Path]:
+        return [p for p in self.mount_point.iterdir() if re.fullmatch(r"v\d+", p.name) and p != self.maps]
+
+    def _take_over(self, other: Path) -> str:
+        """Keep the links (the ports stay on XDP until their program is replaced), drop the maps."""
+        for link in (other / "links").glob("*"):
+            link.rename(self.links / link.name)
+        shutil.rmtree(other)
+        return other.name
+
+    def link_ifindexes(self) -> list[int]:
+        return sorted(int(name) for name in os.listdir(self.links))
+
+    def link(self, ifindex: int) -> Path:
+        return self.links / str(ifindex)
+
+    def remove(self) -> None:
+        """Unpin everything, which detaches every port, and unmount."""
+        if os.path.ismount(self.mount_point):
+            shutil.rmtree(self.maps, ignore_errors=True)
+            subprocess.run(["umount", "--lazy", str(self.mount_point)], check=True, capture_output=True)
+        self.mount_point.rmdir()
