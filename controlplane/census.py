@@ -2,8 +2,10 @@
 """How many routes and neighbours the kernel has. Counted from raw dumps when somebody asks, because a copy
 of the kernel's FIB in Python would have to be kept, and could disagree with it."""
 
+import asyncio
 import socket
 import struct
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -82,3 +84,30 @@ def _dump(kind: int, request: bytes, wanted: int):
             for offset, message_kind, _, _ in messages(data):
                 if message_kind == wanted:
                     yield offset + HEADER.size, data
+
+
+class RouteCounter:
+    """Keeps a RouteCensus fresh: recounts after a change, but never spends more than a twentieth of the time
+    on it, however large the table."""
+
+    _SHARE = 20
+    _SHORTEST_PAUSE_S = 0.5
+
+    def __init__(self):
+        self.census = RouteCensus()
+        self._counted_at_change: object = None
+        self._next = 0.0
+        self._running: asyncio.Task | None = None
+
+    def refresh(self, change: object) -> None:
+        """Start a recount in a thread if `change` (any value that moves with the FIB) is new. Needs a running loop."""
+        due = change != self._counted_at_change and time.monotonic() >= self._next
+        if due and (self._running is None or self._running.done()):
+            self._running = asyncio.create_task(self._recount(change))
+
+    async def _recount(self, change: object) -> None:
+        started = time.monotonic()
+        self.census = await asyncio.to_thread(count_routes)
+        self._counted_at_change = change
+        took = time.monotonic() - started
+        self._next = time.monotonic() + max(self._SHORTEST_PAUSE_S, self._SHARE * took)

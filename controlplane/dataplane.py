@@ -52,6 +52,8 @@ class Dataplane:
         self._tracepoint = self._lib.raw_tracepoint_open(
             "xdp_redirect_err", self._load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, "redirect_failed")
         )
+        # LLVM's working memory, 20 MB, which glibc would keep for nothing.
+        ct.CDLL(None).malloc_trim(0)
         self._counters = self._bcc["counters"]
         self._interfaces = self._bcc["interfaces"]
         self._owners = self._bcc["slot_owners"]
@@ -182,9 +184,7 @@ class Dataplane:
         code = self._bcc.dump_func(name.encode())
         if kind != libbpf.BPF_PROG_TYPE_XDP:
             return self._lib.load(kind, name, code)
-        return self._lib.load(
-            kind, name, code, flags=libbpf.BPF_F_XDP_HAS_FRAGS, attach_type=libbpf.BPF_ATTACH_XDP
-        )
+        return self._lib.load(kind, name, code, flags=libbpf.BPF_F_XDP_HAS_FRAGS, attach_type=libbpf.BPF_ATTACH_XDP)
 
     def _link_alive(self, ifindex: int) -> bool:
         with _closing(self._lib.get(str(self._pins.link(ifindex)))) as link:

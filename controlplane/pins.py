@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Where an instance keeps what must outlive the daemon: a bpffs of its own, with maps and links in it.
 
-    <run dir>/bpf/            bpffs mount
-    <run dir>/bpf/v1/         maps of layout version 1
-    <run dir>/bpf/v1/links/   one pinned XDP link for each port, named by ifindex
+<run dir>/bpf/            bpffs mount
+<run dir>/bpf/v1/         maps of layout version 1
+<run dir>/bpf/v1/links/   one pinned XDP link for each port, named by ifindex
 """
 
 import os

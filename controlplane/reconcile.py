@@ -114,8 +114,8 @@ def transmit_refusal(link: Link, desired: Desired) -> str:
     if not link.carrier:
         return "no carrier"
     if desired.features is not None and not desired.features.get(link.ifindex, 0) & NDO_XMIT:
-        hint = f": the veth peer needs `ethtool -K PEER gro on`" if link.kind == "veth" else ""
-        return f"the driver cannot transmit redirected frames now (no ndo_xdp_xmit){hint}"
+        hint = ": on its veth peer, `ethtool -K PEER gro off gro on` while both are up" if link.kind == "veth" else ""
+        return f"nothing can be redirected to it (no ndo_xdp_xmit){hint}"
     return ""
 
 
@@ -152,7 +152,5 @@ def reconcile(desired: Desired, actual: Actual) -> list[Operation]:
         for ifindex, (name, mode, _) in wanted.items()
         if actual.attached.get(ifindex) != mode
     ]
-    start = [
-        Transmit(slot, ifindex) for slot, ifindex in transmit.items() if actual.transmitting.get(slot) != ifindex
-    ]
+    start = [Transmit(slot, ifindex) for slot, ifindex in transmit.items() if actual.transmitting.get(slot) != ifindex]
     return [*stop, *detach, *drop, *know, *attach, *start]

@@ -1,0 +1,45 @@
+# Two commands from a fresh Debian 12 machine, as root: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+# python3-bpfcc is BCC; linux-libc-dev the kernel's user API headers it compiles with.
+PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
+            traceroute tcpdump iputils-ping procps util-linux mount
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(STAMP)
+
+# Debian packages first, then a virtual environment that sees the system's BCC. Nothing is fetched when
+# pyproject.toml has not changed since.
+$(STAMP): pyproject.toml Makefile
+	@missing=(); for package in $(PACKAGES); do \
+	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing+=($$package); \
+	done; \
+	if (($${#missing[@]})); then \
+	    apt-get update -qq; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
+	fi
+	test -x $(PYTHON) || /usr/bin/python3 -m venv --system-site-packages $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(PYTHON) -c 'from bcc import BPF'
+	touch $@
+
+test: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pytest
+
+demo: setup
+	$(PYTHON) -m lab.demo
+
+bench: setup
+	$(PYTHON) -m tests.bench
+
+lint: setup
+	$(PYTHON) -m ruff check .
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .hypothesis .ruff_cache

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Requests and replies of the control socket, declared once.
+
+On the wire: one JSON object each way.
+
+    {"version": 1, "request": "attach", "arguments": {"port": "eth0", "mode": "native"}}
+    {"version": 1, "reply": {...}}   or   {"version": 1, "error": {"kind": "refused", "message": "..."}}
+
+Keys of a reply are added, never changed; `SCHEMA` tells which are there.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+
+VERSION = 1
+SCHEMA = 1
+MAX_REQUEST_BYTES = 64 << 10
+
+
+class ApiError(Exception):
+    """An error reply. kind: malformed, version, unknown, refused or internal."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StatusRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class PortsRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class AttachRequest:
+    port: str
+    mode: str = ""
+    """native or generic; empty: as configured"""
+
+
+@dataclass(frozen=True)
+class DetachRequest:
+    port: str
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    detach: bool = False
+    """take the ports off XDP, instead of leaving them to forward alone"""
+
+
+Request = StatusRequest | PortsRequest | AttachRequest | DetachRequest | StopRequest
+REQUESTS: dict[str, type] = {
+    "status": StatusRequest,
+    "ports": PortsRequest,
+    "attach": AttachRequest,
+    "detach": DetachRequest,
+    "stop": StopRequest,
+}
+
+# --- replies --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Traffic:
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    fast_pps: float
+    slow_pps: float
+    drop_pps: float
+    fast_bps: float
+    slow_bps: float
+
+
+@dataclass(frozen=True)
+class Port:
+    name: str
+    ifindex: int | None
+    slot: int
+    state: str
+    reason: str
+    mode: str
+    mtu: int | None
+    mac: str | None
+    transmitting: bool
+    """in the devmap: other ports may redirect to it"""
+    ingress: dict[str, Traffic]
+    """by verdict; verdicts that never occurred are left out"""
+    egress: Traffic
+    redirect_errors: int
+    """frames lost on their way out of this port, after the verdict"""
+    fib_codes: dict[str, int]
+    """raw return codes of bpf_fib_lookup"""
+    rates: Rates
+
+
+@dataclass(frozen=True)
+class Fib:
+    ipv4_routes: int
+    ipv6_routes: int
+    by_protocol: dict[str, int]
+    last_change_s: float | None
+    """seconds since the kernel announced a route; null: never"""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    managed: int
+    resolved: int
+    unresolved: int
+
+
+@dataclass(frozen=True)
+class Cache:
+    enabled: bool
+    reason: str
+    entries: int
+    bytes: int
+    hits: int
+    misses: int
+    invalidations: int
+    lease_ok: bool
+
+
+@dataclass(frozen=True)
+class Netlink:
+    events: int
+    overruns: int
+    resyncs: int
+
+
+@dataclass(frozen=True)
+class Process:
+    rss_bytes: int
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Status:
+    schema: int
+    version: str
+    instance: str
+    pid: int
+    uptime_s: float
+    program_id: int
+    in_sync: bool
+    out_of_sync_reasons: list[str]
+    ports: list[Port]
+    fib: Fib
+    neighbours: Neighbours
+    cache: Cache
+    netlink: Netlink
+    daemon: Process
+    verdicts: dict[str, str]
+    """name -> meaning, of every verdict this daemon knows"""
+
+
+@dataclass(frozen=True)
+class Ports:
+    schema: int
+    ports: list[Port]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What an attach, detach or stop did, in one line."""
+
+    message: str
+    changed: bool = field(default=True)
+
+
+# --- on the wire ----------------------------------------------------------------------------------
+
+
+def encode_request(request: Request) -> bytes:
+    name = next(name for name, kind in REQUESTS.items() if kind is type(request))
+    return _json({"version": VERSION, "request": name, "arguments": dataclasses.asdict(request)})
+
+
+def decode_request(data: bytes) -> Request:
+    """Raises ApiError with what is wrong; never anything else."""
+    if len(data) > MAX_REQUEST_BYTES:
+        raise ApiError("malformed", f"the request has {len(data)} bytes; at most {MAX_REQUEST_BYTES} are taken")
+    try:
+        table = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ApiError("malformed", f"the request is not JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise ApiError("malformed", "the request is not a JSON object")
+    if table.get("version") != VERSION:
+        raise ApiError("version", f"this daemon speaks version {VERSION}, the request says {table.get('version')!r}")
+    name, arguments = table.get("request"), table.get("arguments", {})
+    kind = REQUESTS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ApiError("unknown", f"no request {name!r}; there are: {', '.join(REQUESTS)}")
+    if not isinstance(arguments, dict):
+        raise ApiError("malformed", f"arguments of {name} must be an object")
+    return _build(kind, name, arguments)
+
+
+def _build(kind: type, name: str, arguments: dict) -> Request:
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    for key, value in arguments.items():
+        if key not in known:
+            raise ApiError("malformed", f"{name} has no argument {key!r}; it takes: {', '.join(known) or 'none'}")
+        if type(value) is not known[key].type:
+            raise ApiError("malformed", f"argument {key} of {name} must be a {known[key].type.__name__}")
+    missing = [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in arguments]
+    if missing:
+        raise ApiError("malformed", f"{name} lacks argument {missing[0]!r}")
+    return kind(**arguments)
+
+
+def encode_reply(reply) -> bytes:
+    return _json({"version": VERSION, "reply": dataclasses.asdict(reply)})
+
+
+def encode_error(error: ApiError) -> bytes:
+    return _json({"version": VERSION, "error": {"kind": error.kind, "message": str(error)}})
+
+
+def decode_reply(data: bytes) -> dict:
+    """The reply's table; raises ApiError for an error reply, or for something that is no reply."""
+    try:
+        table = json.loads(data)
+        if "error" in table:
+            raise ApiError(table["error"]["kind"], table["error"]["message"])
+        return table["reply"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ApiError("malformed", f"the daemon's answer cannot be read: {error!r}") from None
+
+
+def _json(table: dict) -> bytes:
+    return json.dumps(table, separators=(",", ":")).encode()

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line. Exit codes: 0 good, 1 failed, 2 usage or configuration, 3 no daemon in this instance."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from xdprouter import __version__, api, config
+from xdprouter.errors import UsageError, XdprouterError
+from xdprouter.instance import Instance
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = _parser().parse_args(arguments)
+    try:
+        return args.command(args)
+    except XdprouterError as error:
+        print(f"xdprouter: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away: nothing to tell, and no traceback at exit
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xdprouter", description="An XDP fast path for Linux routers.")
+    parser.add_argument("--version", action="version", version=f"xdprouter {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = _command(commands, "run", _run, "be the daemon, in the foreground")
+    run.add_argument("-c", "--config", type=Path, metavar="FILE", help=f"default: {config.DEFAULT_PATH}")
+    run.add_argument("-i", "--interface", action="append", default=[], metavar="PORT", help="a port; repeatable")
+    run.add_argument("--mode", help="native or generic, for ports that do not say it themselves")
+    run.add_argument("-v", "--verbose", action="store_true", help="log every operation on the data plane")
+
+    status = _command(commands, "status", _status, "how the router is")
+    status.add_argument("--json", action="store_true", help="the stable form, for programs")
+    ports = _command(commands, "ports", _ports, "the ports and their traffic")
+    ports.add_argument("--json", action="store_true", help="the stable form, for programs")
+    attach = _command(commands, "attach", _attach, "put a port on the fast path")
+    attach.add_argument("port", metavar="PORT")
+    attach.add_argument("--mode", default="", help="native or generic; default: as configured")
+    detach = _command(commands, "detach", _detach, "take a port off the fast path")
+    detach.add_argument("port", metavar="PORT")
+    stop = _command(commands, "stop", _stop, "end the daemon; forwarding goes on without it")
+    stop.add_argument("--detach", action="store_true", help="take all ports off XDP too")
+
+    from lab import cli as lab_cli
+
+    lab_cli.add_parser(commands)
+    return parser
+
+
+def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.add_argument("--netns", metavar="NAME", help="network namespace; default: the one you are in")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    from xdprouter import log
+
+    log.configure(args.verbose)
+    instance = Instance(args.netns)
+    settings = _settings(args)
+    instance.check_netns()
+    try:
+        from xdprouter import daemon
+    except ImportError as error:
+        raise XdprouterError(
+            f"a Python package is missing: {error}; install xdprouter with its dependencies"
+        ) from error
+    return daemon.run(instance, settings)
+
+
+def _settings(args: argparse.Namespace) -> config.Config:
+    """The file, if one is named or there is the default one and no -i; the command line over it."""
+    import dataclasses
+
+    if args.config:
+        settings = config.load(args.config)
+    elif args.interface:
+        settings = config.Config()
+    elif config.DEFAULT_PATH.exists():
+        settings = config.load(config.DEFAULT_PATH)
+    else:
+        raise UsageError(f"no ports: give some with -i PORT, or write {config.DEFAULT_PATH}")
+    if args.mode:
+        settings = dataclasses.replace(settings, mode=args.mode)
+    ports = tuple(config.PortConfig(name) for name in args.interface)
+    return config.checked(dataclasses.replace(settings, port=settings.port + ports))
+
+
+def _ask(args: argparse.Namespace, request: api.Request) -> dict:
+    from xdprouter import client
+
+    return client.ask(Instance(args.netns), request)
+
+
+def _status(args: argparse.Namespace) -> int:
+    return _show(args, _ask(args, api.StatusRequest()), "print_status")
+
+
+def _ports(args: argparse.Namespace) -> int:
+    return _show(args, _ask(args, api.PortsRequest()), "print_ports")
+
+
+def _show(args: argparse.Namespace, reply: dict, printer: str) -> int:
+    from xdprouter import render
+
+    (render.print_json if args.json else getattr(render, printer))(reply)
+    return 0
+
+
+def _attach(args: argparse.Namespace) -> int:
+    print(_ask(args, api.AttachRequest(args.port, args.mode))["message"])
+    return 0
+
+
+def _detach(args: argparse.Namespace) -> int:
+    print(_ask(args, api.DetachRequest(args.port))["message"])
+    return 0
+
+
+def _stop(args: argparse.Namespace) -> int:
+    print(_ask(args, api.StopRequest(args.detach))["message"])
+    return 0

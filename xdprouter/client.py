@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Asks the daemon of an instance."""
+
+import socket
+
+from xdprouter import api
+from xdprouter.errors import NoDaemon, XdprouterError
+from xdprouter.instance import Instance
+
+TIMEOUT_MS = 10_000
+
+
+def ask(instance: Instance, request: api.Request) -> dict:
+    """The reply as a table. Raises NoDaemon, or XdprouterError with the daemon's own words."""
+    import zmq  # the commands that ask nobody do without it
+
+    _check_listening(instance)
+    with zmq.Context() as context, context.socket(zmq.REQ) as sock:
+        sock.setsockopt(zmq.LINGER, 0)
+        sock.connect(f"ipc://{instance.socket}")
+        sock.send(api.encode_request(request))
+        if not sock.poll(TIMEOUT_MS):
+            raise XdprouterError(f"the daemon of instance {instance.name} did not answer in {TIMEOUT_MS // 1000} s")
+        try:
+            return api.decode_reply(sock.recv())
+        except api.ApiError as error:
+            raise XdprouterError(str(error)) from None
+
+
+def _check_listening(instance: Instance) -> None:
+    """pyzmq would wait for ever for a socket that nobody serves."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(instance.socket))
+        except (FileNotFoundError, ConnectionRefusedError):
+            instance.check_netns()
+            option = f" --netns {instance.netns}" if instance.netns else ""
+            raise NoDaemon(
+                f"no daemon in instance {instance.name}: start one with `xdprouter run{option} -i PORT`"
+            ) from None
+        except PermissionError:
+            raise XdprouterError(
+                f"not allowed to use {instance.socket}: be root, or a member of the daemon's control_group"
+            ) from None

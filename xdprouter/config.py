@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The configuration: a TOML file, the command line over it. Every key has a default, unknown keys are errors."""
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from xdprouter.errors import UsageError
+
+DEFAULT_PATH = Path("/etc/xdprouter.toml")
+MODES = ("native", "generic")
+ON_EXIT = ("keep", "detach")
+
+
+@dataclass(frozen=True)
+class PortConfig:
+    name: str
+    mode: str = ""
+    """native or generic; empty: the file's `mode`"""
+
+
+@dataclass(frozen=True)
+class Config:
+    mode: str = "native"
+    """how XDP is attached to ports that do not say it themselves"""
+    on_exit: str = "keep"
+    """on SIGTERM: keep the ports forwarding, or detach them"""
+    control_group: str = "xdprouter"
+    """group that may use the control socket beside root; it need not exist"""
+    netlink_receive_buffer: int = 32 << 20
+    """bytes for link events that wait while the daemon is busy"""
+    port: tuple[PortConfig, ...] = field(default=())
+
+    def modes(self) -> dict[str, str]:
+        """Port name -> mode."""
+        return {port.name: port.mode or self.mode for port in self.port}
+
+
+def load(path: Path) -> Config:
+    """Read and check a file. Raises UsageError that names the file and what is wrong in it."""
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"cannot read configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    try:
+        return parse(table)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def parse(table: dict) -> Config:
+    """A Config from TOML's tables; raises UsageError."""
+    values = _checked(table, Config, "")
+    ports = values.pop("port", [])
+    if not isinstance(ports, list) or not all(isinstance(port, dict) for port in ports):
+        raise UsageError("ports are written as [[port]] tables, each with a name")
+    return checked(Config(**values, port=tuple(PortConfig(**_checked(port, PortConfig, "port: ")) for port in ports)))
+
+
+def checked(config: Config) -> Config:
+    """The same configuration, if its values make sense; raises UsageError."""
+    _one_of("mode", config.mode, MODES)
+    _one_of("on_exit", config.on_exit, ON_EXIT)
+    if config.netlink_receive_buffer < 4096:
+        raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: at least 4096 bytes")
+    seen = set()
+    for port in config.port:
+        if port.mode:
+            _one_of(f"mode of port {port.name}", port.mode, MODES)
+        if not 0 < len(port.name.encode()) < 16 or set(port.name) & set("/ \t\n") or port.name in (".", ".."):
+            raise UsageError(f"{port.name!r} cannot be the name of a network device (1 to 15 bytes, no / or space)")
+        if port.name in seen:
+            raise UsageError(f"port {port.name} is given twice")
+        seen.add(port.name)
+    return config
+
+
+def _checked(table: dict, kind: type, where: str) -> dict:
+    """The table if its keys and types fit the dataclass `kind`."""
+    known = {f.name: f.type for f in fields(kind)}
+    for key, value in table.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            raise UsageError(f"{where}unknown key {key!r}; {hint}")
+        if known[key] in (str, int) and type(value) is not known[key]:
+            raise UsageError(f"{where}{key} must be {'text' if known[key] is str else 'a whole number'}, not {value!r}")
+    if kind is PortConfig and "name" not in table:
+        raise UsageError("a [[port]] has no name")
+    return dict(table)
+
+
+def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{what} is {value!r}: must be {' or '.join(allowed)}{hint}")

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The daemon: composition root, and the only file here that imports the control plane.
+
+config, instance -> Dataplane -> Engine -> Server
+"""
+
+import asyncio
+import dataclasses
+import logging
+import os
+import resource
+import shutil
+import signal
+import time
+
+from controlplane.counters import PortCounters
+from controlplane.dataplane import Dataplane
+from controlplane.engine import Engine, PortView, Snapshot
+from controlplane.errors import AttachError, ControlPlaneError
+from controlplane.pins import PinDirectory
+from controlplane.reconcile import Mode
+from controlplane.source import verdicts
+from xdprouter import __version__, api
+from xdprouter.config import MODES, Config, PortConfig, checked
+from xdprouter.errors import UsageError, XdprouterError
+from xdprouter.instance import Instance
+from xdprouter.server import Server
+
+log = logging.getLogger("xdprouter")
+
+
+def run(instance: Instance, config: Config) -> int:
+    """Be the daemon until SIGTERM, SIGINT or a stop request. Returns the exit code."""
+    if os.geteuid() != 0:
+        raise XdprouterError("not root: the daemon loads BPF programs; run it with sudo or from systemd")
+    instance.enter()
+    lock = instance.lock()
+    try:
+        pins = PinDirectory(instance.directory)
+        try:
+            dataplane = Dataplane(pins)
+            for layout in dataplane.taken_over:
+                log.warning("ports of layout %s were taken over; their counters begin at zero", layout)
+            daemon = Daemon(instance, config, dataplane)
+            detach = asyncio.run(daemon.run())
+        except ControlPlaneError as error:
+            raise XdprouterError(str(error)) from error
+        dataplane.close()
+        if detach:
+            pins.remove()
+            shutil.rmtree(instance.directory, ignore_errors=True)
+    finally:
+        os.close(lock)
+    return 0
+
+
+class Daemon:
+    """Answers requests with what the engine knows and does."""
+
+    def __init__(self, instance: Instance, config: Config, dataplane: Dataplane):
+        self._instance = instance
+        self._config = config
+        self._dataplane = dataplane
+        self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
+        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer)
+        self._started = time.monotonic()
+        self._detach = config.on_exit == "detach"
+        self._stop = asyncio.Event()
+
+    async def run(self) -> bool:
+        """Serve until told to stop. Returns whether the ports were taken off XDP for good."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        handlers = {
+            api.StatusRequest: lambda _: self.status(),
+            api.PortsRequest: lambda _: api.Ports(api.SCHEMA, self.status().ports),
+            api.AttachRequest: self.attach,
+            api.DetachRequest: self.detach,
+            api.StopRequest: self.stop,
+        }
+        engine = asyncio.create_task(self._engine.run())
+        stop = asyncio.create_task(self._stop.wait())
+        ready = asyncio.create_task(self._engine.ready.wait())
+        try:
+            await asyncio.wait({engine, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if engine.done():
+                engine.result()
+            self._dataplane.take_over_links()
+            self._refuse_if_useless()
+            async with Server(self._instance, self._config.control_group, handlers) as server:
+                serve = asyncio.create_task(server.serve())
+                log.info("instance %s is ready, program id %d", self._instance.name, self._dataplane.program_id)
+                done, _ = await asyncio.wait({engine, serve, stop}, return_when=asyncio.FIRST_COMPLETED)
+                serve.cancel()
+                for task in done - {stop}:
+                    task.result()
+        finally:
+            for task in (engine, stop, ready):
+                task.cancel()
+        log.info("stopping; ports are %s", "detached" if self._detach else "left forwarding")
+        return self._detach
+
+    def _refuse_if_useless(self) -> None:
+        """End at once when every port was refused: nothing is gained by waiting."""
+        refused = self._engine.refused()
+        if self._ports and len(refused) == len(self._ports):
+            raise XdprouterError("; ".join(refused.values()))
+
+    # --- handlers -------------------------------------------------------------------------------
+
+    def attach(self, request: api.AttachRequest) -> api.Done:
+        mode = request.mode or self._config.mode
+        if mode not in MODES:
+            raise api.ApiError("refused", f"mode is {mode!r}: must be {' or '.join(MODES)}")
+        try:
+            checked(Config(port=(PortConfig(request.port),)))
+            view = self._engine.attach(request.port, Mode(mode))
+        except (UsageError, AttachError) as error:
+            raise api.ApiError("refused", str(error)) from None
+        reason = f": {view.reason}" if view.reason else ""
+        return api.Done(f"port {view.name} is {view.state} in {view.mode} mode{reason}")
+
+    def detach(self, request: api.DetachRequest) -> api.Done:
+        changed = self._engine.detach(request.port)
+        return api.Done(f"port {request.port} is {'detached' if changed else 'no port; nothing to do'}", changed)
+
+    def stop(self, request: api.StopRequest) -> api.Done:
+        self._detach = request.detach or self._detach
+        self._stop.set()
+        return api.Done(f"the daemon stops; ports are {'detached' if self._detach else 'left forwarding'}")
+
+    def status(self) -> api.Status:
+        snapshot = self._engine.snapshot()
+        return api.Status(
+            schema=api.SCHEMA,
+            version=__version__,
+            instance=self._instance.name,
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - self._started, 3),
+            program_id=snapshot.program_id,
+            in_sync=not snapshot.out_of_sync,
+            out_of_sync_reasons=snapshot.out_of_sync,
+            ports=[_port(view, snapshot) for view in snapshot.ports],
+            fib=api.Fib(
+                ipv4_routes=snapshot.routes.ipv4,
+                ipv6_routes=snapshot.routes.ipv6,
+                by_protocol=dict(snapshot.routes.by_protocol),
+                last_change_s=snapshot.last_route_change_s,
+            ),
+            neighbours=api.Neighbours(0, snapshot.neighbours.resolved, snapshot.neighbours.unresolved),
+            cache=api.Cache(False, "every packet is looked up in the kernel's FIB", 0, 0, 0, 0, 0, False),
+            netlink=api.Netlink(
+                snapshot.netlink.events + snapshot.route_events, snapshot.netlink.overruns, snapshot.netlink.resyncs
+            ),
+            daemon=_process(),
+            verdicts=verdicts(),
+        )
+
+
+def _port(view: PortView, snapshot: Snapshot) -> api.Port:
+    counters: PortCounters = view.counters
+    return api.Port(
+        name=view.name,
+        ifindex=view.link.ifindex if view.link else None,
+        slot=view.slot,
+        state=view.state,
+        reason=view.reason,
+        mode=view.mode,
+        mtu=view.link.mtu if view.link else None,
+        mac=view.link.mac if view.link else None,
+        transmitting=view.slot in snapshot.transmitting,
+        ingress={verdict: api.Traffic(t.packets, t.bytes) for verdict, t in counters.ingress.items()},
+        egress=api.Traffic(counters.egress.packets, counters.egress.bytes),
+        redirect_errors=counters.redirect_errors,
+        fib_codes={str(code): number for code, number in counters.fib_codes.items()},
+        rates=api.Rates(**{key: round(value, 1) for key, value in dataclasses.asdict(view.rates).items()}),
+    )
+
+
+def _process() -> api.Process:
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[1])
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return api.Process(pages * resource.getpagesize(), round(usage.ru_utime + usage.ru_stime, 3))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Replies for people: `rich` tables from the same tables that `--json` prints."""
+
+import json
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+_STATE_STYLE = {"active": "green", "down": "yellow", "absent": "yellow", "unsupported": "red"}
+_TOP_REASONS = 5
+
+
+def print_json(reply: dict) -> None:
+    json.dump(reply, sys.stdout, indent=2)
+    print()
+
+
+def print_ports(reply: dict) -> None:
+    _console().print(_ports_table(reply["ports"]))
+
+
+def print_status(status: dict) -> None:
+    console = _console()
+    if status["in_sync"]:
+        console.print(f"[bold green]in sync[/]  {_head(status)}")
+    else:
+        console.print(f"[bold red]out of sync[/]  {_head(status)}")
+        for reason in status["out_of_sync_reasons"]:
+            console.print(f"  - {reason}", markup=False, highlight=False)
+    console.print(_ports_table(status["ports"]))
+    reasons = _slow_path_table(status)
+    if reasons.row_count:
+        console.print(reasons)
+    console.print(_facts_table(status))
+
+
+def _console() -> Console:
+    # Piped output has no width of its own; a table cut to 80 columns would lose what scripts grep for.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _head(status: dict) -> str:
+    return (
+        f"instance {status['instance']}, xdprouter {status['version']}, pid {status['pid']}, "
+        f"up {_duration(status['uptime_s'])}"
+    )
+
+
+def _ports_table(ports: list[dict]) -> Table:
+    table = Table(title="ports", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("port", "state", "mode", "mtu"):
+        table.add_column(name, no_wrap=True)
+    for name in ("fast pps", "fast bps", "slow pps", "slow bps", "drop pps", "forwarded", "passed", "lost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("note")
+    for port in ports:
+        rates, ingress = port["rates"], port["ingress"]
+        style = _STATE_STYLE.get(port["state"], "")
+        table.add_row(
+            port["name"],
+            f"[{style}]{port['state']}[/]" if style else port["state"],
+            port["mode"],
+            str(port["mtu"] or "-"),
+            _si(rates["fast_pps"]),
+            _si(rates["fast_bps"]),
+            _si(rates["slow_pps"]),
+            _si(rates["slow_bps"]),
+            _si(rates["drop_pps"]),
+            str(_packets(ingress, "forward")),
+            str(_packets(ingress, "pass")),
+            str(port["redirect_errors"]),
+            port["reason"],
+        )
+    return table
+
+
+def _slow_path_table(status: dict) -> Table:
+    """The verdicts that kept most packets off the fast path, over all ports."""
+    totals: dict[str, int] = {}
+    for port in status["ports"]:
+        for verdict, traffic in port["ingress"].items():
+            if verdict != "forward":
+                totals[verdict] = totals.get(verdict, 0) + traffic["packets"]
+    table = Table(title="top reasons not to forward", title_justify="left", box=None, pad_edge=False)
+    table.add_column("verdict")
+    table.add_column("packets", justify="right")
+    table.add_column("meaning")
+    for verdict in sorted(totals, key=totals.__getitem__, reverse=True)[:_TOP_REASONS]:
+        table.add_row(verdict, str(totals[verdict]), status["verdicts"].get(verdict, ""))
+    return table
+
+
+def _facts_table(status: dict) -> Table:
+    fib, neighbours, netlink, daemon = (status[key] for key in ("fib", "neighbours", "netlink", "daemon"))
+    protocols = ", ".join(f"{name} {number}" for name, number in sorted(fib["by_protocol"].items())) or "none"
+    change = "never" if fib["last_change_s"] is None else f"{_duration(fib['last_change_s'])} ago"
+    devmap = [port["name"] for port in status["ports"] if port["transmitting"]]
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("fib", f"{fib['ipv4_routes']} IPv4, {fib['ipv6_routes']} IPv6; {protocols}; last change {change}")
+    table.add_row("neighbours", f"{neighbours['resolved']} resolved, {neighbours['unresolved']} unresolved")
+    table.add_row("devmap", ", ".join(devmap) or "empty: nothing can be forwarded")
+    table.add_row(
+        "netlink", f"{netlink['events']} events, {netlink['overruns']} overruns, {netlink['resyncs']} resyncs"
+    )
+    table.add_row("daemon", f"{daemon['rss_bytes'] / 1e6:.0f} MB, {daemon['cpu_s']:.2f} s of CPU")
+    return table
+
+
+def _packets(ingress: dict, prefix: str) -> int:
+    return sum(traffic["packets"] for verdict, traffic in ingress.items() if verdict.startswith(prefix))
+
+
+def _si(value: float) -> str:
+    for unit in ("", "k", "M", "G"):
+        if value < 1000:
+            return f"{value:.0f}" if not unit else f"{value:.1f}{unit}"
+        value /= 1000
+    return f"{value:.1f}T"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The control socket: one request in, one reply out, whatever the request looks like."""
+
+import asyncio
+import grp
+import logging
+import os
+from collections.abc import Callable, Mapping
+
+import zmq
+import zmq.asyncio
+
+from xdprouter import api
+from xdprouter.errors import UsageError
+from xdprouter.instance import Instance
+
+log = logging.getLogger("xdprouter.server")
+
+Handler = Callable[[api.Request], object]
+
+_LARGEST_FRAME_READ = 16 << 20
+"""Larger messages make libzmq close the connection; up to here they get an error for an answer."""
+
+
+class Server:
+    """An async context manager around a ROUTER socket; `serve` answers until cancelled.
+
+    `handlers`: request type -> function that returns a reply dataclass or raises ApiError.
+    """
+
+    def __init__(self, instance: Instance, group: str, handlers: Mapping[type, Handler]):
+        self._instance = instance
+        self._group = group
+        self._handlers = handlers
+
+    async def __aenter__(self) -> "Server":
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 500)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_FRAME_READ)
+        previous = os.umask(0o177)  # from its first moment the socket is root's alone
+        try:
+            self._socket.bind(f"ipc://{self._instance.socket}")
+        finally:
+            os.umask(previous)
+        _give_to_group(self._instance, self._group)
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        self._socket.close()
+        self._context.term()
+        self._instance.socket.unlink(missing_ok=True)
+
+    async def serve(self) -> None:
+        while True:
+            *envelope, body = await self._socket.recv_multipart()
+            reply = self._answer(body)
+            # A peer that went away, or that never reads, must not hold up the others.
+            try:
+                await self._socket.send_multipart([*envelope, reply], flags=zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                log.debug("a reply was not delivered: %s", error)
+            await asyncio.sleep(0)  # a flood of requests lets the engine have its turns
+
+    def _answer(self, body: bytes) -> bytes:
+        try:
+            request = api.decode_request(body)
+            return api.encode_reply(self._handlers[type(request)](request))
+        except api.ApiError as error:
+            return api.encode_error(error)
+        except Exception:
+            log.exception("a request failed unexpectedly")
+            return api.encode_error(api.ApiError("internal", "the daemon failed on this request; its log says why"))
+
+
+def _give_to_group(instance: Instance, group: str) -> None:
+    """Let the members of `group`, if it exists, reach the socket; root alone otherwise."""
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        log.info("no group %s: the control socket is root's alone", group)
+        os.chmod(instance.directory, 0o700)
+        return
+    except OSError as error:
+        raise UsageError(f"control_group {group}: {error}") from error
+    for path, mode in ((instance.directory, 0o750), (instance.socket, 0o660)):
+        os.chown(path, 0, gid)
+        os.chmod(path, mode)
