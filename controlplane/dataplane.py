@@ -13,7 +13,7 @@ from pathlib import Path
 
 from controlplane import libbpf, source
 from controlplane.counters import PortCounters
-from controlplane.errors import AttachError, DataplaneError, MissingDependency, NetlinkError
+from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, MissingDependency, NetlinkError
 from controlplane.libbpf import Libbpf, TestRunOpts, XdpMd
 from controlplane.netlink import NetlinkSocket, attribute
 from controlplane.pins import PinDirectory
@@ -124,11 +124,22 @@ class Dataplane:
 
     def apply(self, operation: Operation) -> None:
         """Carry out one operation. Raises AttachError or DataplaneError; nothing is half done."""
+        try:
+            self._apply(operation)
+        except ControlPlaneError:
+            raise
+        except Exception as error:  # BCC's tables raise bare Exception and KeyError
+            raise DataplaneError(f"{operation}: {error}", ct.get_errno()) from error
+
+    def _apply(self, operation: Operation) -> None:
         match operation:
             case Attach(name, ifindex, mode):
                 self._attach(name, ifindex, mode)
             case Detach(ifindex):
-                self._pins.link(ifindex).unlink(missing_ok=True)
+                if self._link_alive(ifindex):
+                    with _closing(self._lib.get(str(self._pins.link(ifindex)))) as link:
+                        self._lib.link_detach(link)
+                self._pins.link(ifindex).unlink()
                 self._modes.pop(ifindex, None)
                 self._updated.discard(ifindex)
             case SetInterface(ifindex, interface):
@@ -200,7 +211,7 @@ class Dataplane:
         try:
             link = self._lib.link_create(self._program, ifindex, _MODE_FLAGS[mode])
         except DataplaneError as error:
-            raise AttachError(self._why_refused(name, ifindex, mode, error)) from error
+            raise AttachError(self._why_refused(name, ifindex, mode, error), error.errno) from error
         with _closing(link):
             self._lib.pin(link, str(self._pins.link(ifindex)))
         self._modes[ifindex] = mode

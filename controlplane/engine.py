@@ -6,6 +6,7 @@ comparison runs without an event, so that what the kernel changed silently is pu
 """
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Mapping
@@ -198,6 +199,8 @@ class Engine:
             try:
                 self._dataplane.apply(operation)
             except AttachError as error:
+                if error.errno == errno.ENODEV:
+                    return True  # the device has just gone; its LinkGone is on the way
                 assert isinstance(operation, Attach)
                 link = desired.links[operation.name]
                 self._failures[operation.name] = _Failure(str(error), link, time.monotonic() + RETRY_S)

@@ -103,6 +103,10 @@ class Libbpf:
         """Replace the program of a link atomically: no packet misses XDP."""
         self._checked("replacing the program", self._lib.bpf_link_update(link_fd, program_fd, None))
 
+    def link_detach(self, link_fd: int) -> None:
+        """Take the program off now; closing the last reference does so only some time later."""
+        self._checked("detaching", self._lib.bpf_link_detach(link_fd))
+
     def link_ifindex(self, link_fd: int) -> int:
         return self._info(link_fd, _LinkInfo()).ifindex
 

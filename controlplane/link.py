@@ -6,8 +6,8 @@ from dataclasses import dataclass
 IFF_UP = 1 << 0
 IFF_LOWER_UP = 1 << 16
 
-XDP_ATTACHED = {0: None, 1: "native", 2: "generic", 3: "offloaded", 4: "several"}
-"""IFLA_XDP_ATTACHED of linux/if_link.h."""
+XDP_ATTACHED = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offloaded"}
+"""IFLA_XDP_ATTACHED as pyroute2 names it -> mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +38,5 @@ class Link:
             carrier=bool(flags & IFF_LOWER_UP),
             kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
             upper_kind=(info.get_attr("IFLA_INFO_SLAVE_KIND") if info else None) or "",
-            xdp=XDP_ATTACHED.get(xdp.get_attr("IFLA_XDP_ATTACHED") or 0, "unknown") if xdp else None,
+            xdp=XDP_ATTACHED.get(xdp.get_attr("IFLA_XDP_ATTACHED")) if xdp else None,
         )

@@ -97,16 +97,22 @@ class NetlinkSocket:
         self._sequence += 1
         length = HEADER.size + len(payload)
         self._socket.settimeout(_DUMP_TIMEOUT_S)
-        self._socket.send(HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0) + payload)
-        while True:
-            data = self._socket.recv(_RECEIVE_BYTES)
-            yield data
-            for offset, message_kind, _, _ in messages(data):
-                if message_kind == NLMSG_DONE:
-                    return
-                if message_kind == NLMSG_ERROR:
-                    _raise_if_refused(data, offset)
-                    return
+        try:
+            self._socket.send(HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0) + payload)
+            while True:
+                data = self._socket.recv(_RECEIVE_BYTES)
+                yield data
+                for offset, message_kind, _, _ in messages(data):
+                    if message_kind == NLMSG_DONE:
+                        return
+                    if message_kind == NLMSG_ERROR:
+                        _raise_if_refused(data, offset)
+                        return
+        except TimeoutError as error:
+            raise NetlinkError(f"the kernel did not answer within {_DUMP_TIMEOUT_S} s") from error
+        finally:
+            # With a timeout set, Python polls before each recv, and MSG_DONTWAIT would wait.
+            self._socket.settimeout(None)
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, int, int]]:
