@@ -15,6 +15,7 @@
 #define ntohs(x) __builtin_bswap16(x)
 #define htonl(x) __builtin_bswap32(x)
 
+#define IPV6_FRAGMENT_HEADER_LEN 8
 #define IPV4_FRAGMENT_MASK htons(0x3fff) /* more-fragments flag and offset */
 
 struct packet {
@@ -24,7 +25,7 @@ struct packet {
 	u32 linear_len;
 	u16 ethertype;    /* network order; the only thing that decides v4 or v6 */
 	u16 datagram_len; /* host order, IP header included */
-	u8 protocol;      /* L4, or 0 for a fragment: its ports are not known */
+	u8 protocol;      /* L4; policy rules may match it, for fragments too */
 	__be16 sport;
 	__be16 dport;
 	union {
@@ -133,12 +134,10 @@ static __always_inline enum verdict parse_ipv4(struct packet *p)
 		return PASS_MARTIAN;
 	if (ip->ttl <= 1)
 		return PASS_TTL;
-	/* Every fragment, the first too, goes without ports, so that one datagram takes one path. */
-	if (ip->frag_off & IPV4_FRAGMENT_MASK) {
-		p->protocol = 0;
-		return FORWARD;
-	}
 	p->protocol = ip->protocol;
+	/* Every fragment, the first too, goes without ports, so that one datagram takes one path. */
+	if (ip->frag_off & IPV4_FRAGMENT_MASK)
+		return FORWARD;
 	return parse_ports(p, ip + 1, p->datagram_len - sizeof(*ip));
 }
 
@@ -181,8 +180,10 @@ static __always_inline enum verdict parse_ipv6(struct packet *p)
 	case IPPROTO_ROUTING:
 	case IPPROTO_DSTOPTS: /* the kernel finds the ports behind it, this parser would not */
 		return PASS_OPTIONS;
-	case IPPROTO_FRAGMENT:
-		p->protocol = 0;
+	case IPPROTO_FRAGMENT: /* without ports, as in IPv4; its first byte is the next header */
+		if (payload_len < IPV6_FRAGMENT_HEADER_LEN || (void *)(ip6 + 1) + 1 > p->data_end)
+			return PASS_MALFORMED;
+		p->protocol = *(u8 *)(ip6 + 1);
 		return FORWARD;
 	}
 	p->protocol = ip6->nexthdr;

@@ -54,11 +54,11 @@ class Dataplane:
         )
         # LLVM's working memory, 20 MB, which glibc would keep for nothing.
         ct.CDLL(None).malloc_trim(0)
-        self._counters = self._bcc["counters"]
-        self._interfaces = self._bcc["interfaces"]
-        self._owners = self._bcc["slot_owners"]
-        self._tx_ports = self._bcc["tx_ports"]
-        settings = self._bcc["settings"]
+        self._counters = self._bcc[b"counters"]
+        self._interfaces = self._bcc[b"interfaces"]
+        self._owners = self._bcc[b"slot_owners"]
+        self._tx_ports = self._bcc[b"tx_ports"]
+        settings = self._bcc[b"settings"]
         settings[0] = settings.Leaf(self._lib.object_id(self._tx_ports.map_fd))
         self._slots = {leaf.name.decode(): key.value for key, leaf in self._owners.items() if leaf.name}
         self._modes: dict[int, Mode] = {}
@@ -117,7 +117,7 @@ class Dataplane:
 
     def route_changes(self) -> tuple[int, float]:
         """Routes announced since the pins were made, and the CLOCK_MONOTONIC second of the last."""
-        leaf = self._bcc["route_changes"][0]
+        leaf = self._bcc[b"route_changes"][0]
         return leaf.count, leaf.last_ns / 1e9
 
     # --- what is to be done ---------------------------------------------------------------------

@@ -58,4 +58,5 @@ class PinDirectory:
         if os.path.ismount(self.mount_point):
             shutil.rmtree(self.maps, ignore_errors=True)
             subprocess.run(["umount", "--lazy", str(self.mount_point)], check=True, capture_output=True)
-        self.mount_point.rmdir()
+        if self.mount_point.is_dir():
+            self.mount_point.rmdir()

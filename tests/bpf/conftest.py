@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fixtures: routers over namespaces of their own. The machine's own namespace is never touched."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.pins import PinDirectory
+from tests.bpf.network import PORTS, Namespace, Router, build_links, build_routes
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """The hook sees the tests of every directory."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="needs root: namespaces and BPF"))
+
+
+@pytest.fixture(scope="session")
+def namespace() -> Iterator[Namespace]:
+    """Everything that network.py describes."""
+    ns = Namespace()
+    try:
+        build_links(ns)
+        build_routes(ns)
+        yield ns
+    finally:
+        ns.delete()
+
+
+@pytest.fixture(scope="session")
+def addressless() -> Iterator[Namespace]:
+    """Links and one IPv6 route, but no IPv6 address anywhere: the kernel finds no source address."""
+    ns = Namespace()
+    try:
+        build_links(ns)
+        ns.ip(
+            "route add 2001:db8:10::/48 dev out0",
+            f"neigh add 2001:db8:10::5 dev out0 lladdr {PORTS['out0'].next_hop_mac}",
+            family=6,
+        )
+        yield ns
+    finally:
+        ns.delete()
+
+
+@pytest.fixture
+def pins(tmp_path) -> Iterator[PinDirectory]:
+    directory = PinDirectory(tmp_path)
+    directory.open()
+    yield directory
+    directory.remove()
+
+
+@pytest.fixture(scope="session")
+def router(namespace, tmp_path_factory) -> Iterator[Router]:
+    yield from _router(namespace, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def fib_refused(namespace, tmp_path_factory) -> Iterator[Router]:
+    """Its FIB lookups carry a flag that no kernel knows."""
+    yield from _router(namespace, tmp_path_factory, "-DFIB_LOOKUP_FLAGS=0x8000")
+
+
+@pytest.fixture(scope="session")
+def fib_other(addressless, tmp_path_factory) -> Iterator[Router]:
+    """Its FIB lookups ask for a source address (BPF_FIB_LOOKUP_SRC), which the router never does."""
+    yield from _router(addressless, tmp_path_factory, "-DFIB_LOOKUP_FLAGS=(1<<4)")
+
+
+@pytest.fixture(scope="session")
+def encap_route(namespace) -> None:
+    """Lightweight-tunnel routes, 10.50/16 and 2001:db8:50::/48."""
+    for family, encap in ((4, "encap ip id 100 dst 10.0.1.2"), (6, "encap ip6 id 100 dst 2001:db8:0:1::2")):
+        prefix = "10.50.0.0/16" if family == 4 else "2001:db8:50::/48"
+        with namespace.entered():
+            command = f"ip -{family} route add {prefix} {encap} dev out0"
+            done = subprocess.run(command.split(), capture_output=True, text=True)
+        if "encapsulation type not supported" in done.stderr or "CONFIG_LWTUNNEL" in done.stderr:
+            pytest.skip("the kernel has no CONFIG_LWTUNNEL")
+        assert done.returncode == 0, done.stderr
+
+
+def _router(ns: Namespace, tmp_path_factory, *defines: str) -> Iterator[Router]:
+    directory = PinDirectory(tmp_path_factory.mktemp("pins"))
+    try:
+        router = Router(ns, directory, defines)
+        yield router
+        router.close()
+    finally:
+        directory.remove()

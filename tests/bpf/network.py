@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-only
+r"""The network that the packet tests run in: a namespace of its own, with every kind of route.
+
+      HOST --- in0 [ router ] out0 --- next hop, second next hop       ports
+                            \ big0    MTU 9000, takes multi-buffer frames
+                            \ plain0  MTU 9000, does not take them
+                            \ idle0   a port, not in the devmap
+                            \ small0  a port whose entry says MTU 1200, the device 1500
+                            \ closed0 a port with forwarding switched off
+                            \ side0   no port
+
+`10.K.0.0/16` and `2001:db8:K::/48` are routed in the way that number K of `ROUTES` says.
+"""
+
+import itertools
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyroute2 import netns
+
+from controlplane.counters import PortCounters, Traffic
+from controlplane.dataplane import Dataplane
+from controlplane.pins import PinDirectory
+from controlplane.reconcile import Interface, SetInterface, Transmit
+from tests.packets import HOST4, HOST6, HOST_MAC, ROUTER_MAC
+
+
+@dataclass(frozen=True)
+class Port:
+    number: int
+    mtu: int = 1500
+    is_port: bool = True
+    transmits: bool = True
+    tx_multi_buffer: bool = True
+    known_mtu: int = 0
+    """What the data plane is told, if not the truth"""
+
+    @property
+    def mac(self) -> str:
+        return f"02:00:00:00:{self.number:02x}:01" if self.number else ROUTER_MAC
+
+    @property
+    def next_hop_mac(self) -> str:
+        return f"02:00:00:00:{self.number:02x}:02"
+
+
+PORTS = {
+    "in0": Port(0, mtu=9000),
+    "out0": Port(1),
+    "big0": Port(2, mtu=9000),
+    "plain0": Port(3, mtu=9000, tx_multi_buffer=False),
+    "idle0": Port(4, transmits=False),
+    "side0": Port(5, is_port=False),
+    "closed0": Port(6),
+    "small0": Port(7, known_mtu=1200),
+}
+SECOND_NEXT_HOP_MAC = "02:00:00:00:01:03"
+
+ROUTES = {  # kind: (number, way); {out} is the next hop behind out0 and so on
+    "out": (10, "via {out} dev out0"),
+    "big": (11, "via {big} dev big0"),
+    "plain": (12, "via {plain} dev plain0"),
+    "idle": (13, "via {idle} dev idle0"),
+    "side": (14, "via {side} dev side0"),
+    "small": (15, "via {small} dev small0"),
+    "unresolved": (16, "via {absent} dev out0"),
+    "failed": (17, "via {failed} dev out0"),
+    "narrow": (18, "via {out} dev out0 mtu lock 1400"),
+    "ecmp": (19, "nexthop via {out} dev out0 nexthop via {second} dev out0"),
+    "hairpin": (20, "via {in} dev in0"),
+    "blackhole": (30, None),
+    "unreachable": (31, None),
+    "prohibit": (32, None),
+}
+POLICY_PORT, POLICY_TOS, POLICY_PROTOCOL = 4444, 0x10, 253
+POLICY_SOURCE4, POLICY_SOURCE6 = "10.0.0.66", "2001:db8::66"
+"""Packets with one of these meet `ip rule`s whose table is one blackhole."""
+
+
+def destination(kind: str, family: int) -> str:
+    number = ROUTES[kind][0]
+    return f"10.{number}.0.5" if family == 4 else f"2001:db8:{number}::5"
+
+
+class Namespace:
+    """A network namespace of a unique name. The thread is inside only within `with entered()`."""
+
+    _serial = itertools.count()
+
+    def __init__(self):
+        self.name = f"xdprouter-packets-{os.getpid()}-{next(self._serial)}"
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            netns.setns(self.name, flags=0)
+            try:
+                yield
+            finally:
+                netns.setns(home)
+        finally:
+            os.close(home)
+
+    def ip(self, *lines: str, family: int = 4) -> None:
+        """`ip -batch`; the first line that fails stops it and raises."""
+        command = ["ip", f"-{family}", "-batch", "-"]
+        with self.entered():
+            done = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"ip -batch: {done.stderr.strip()}\n" + "\n".join(lines))
+
+    def sysctl(self, **settings: int) -> None:
+        """Names with `__` for each dot."""
+        with self.entered():
+            for name, value in settings.items():
+                with open("/proc/sys/net/" + name.replace("__", "/"), "w") as file:
+                    file.write(str(value))
+
+    def ifindex(self, name: str) -> int:
+        with self.entered():
+            return socket.if_nametoindex(name)
+
+    def delete(self) -> None:
+        subprocess.run(["ip", "netns", "delete", self.name], check=True)
+
+
+def build_links(ns: Namespace) -> None:
+    """Veth pairs with fixed MACs; the peers `NAMEp` are only there so that the ports have carrier."""
+    ns.sysctl(
+        ipv6__conf__default__accept_dad=0,
+        ipv6__conf__default__addr_gen_mode=1,
+        ipv4__ip_forward=1,
+        ipv6__conf__all__forwarding=1,
+    )
+    for name, port in PORTS.items():
+        ns.ip(
+            f"link add {name} address {port.mac} mtu {port.mtu} type veth peer name {name}p mtu {port.mtu}",
+            f"link set {name} up",
+            f"link set {name}p up",
+        )
+
+
+def build_routes(ns: Namespace) -> None:
+    """Addresses, permanent neighbours, ROUTES and policy rules, both families."""
+    for family in (4, 6):
+        ns.ip(*_addresses(family), *_neighbours(family), *_routes(family), *_rules(family), family=family)
+    ns.ip(
+        "route add 10.40.0.0/16 via inet6 2001:db8:0:1::2 dev out0",  # RFC 8950
+        "route add 10.41.0.0/16 via 10.0.1.2 dev out0 mtu 1000",  # not locked
+    )
+    ns.sysctl(
+        ipv4__fib_multipath_hash_policy=1,
+        ipv6__fib_multipath_hash_policy=1,
+        ipv4__conf__closed0__forwarding=0,
+        ipv6__conf__closed0__forwarding=0,
+    )
+
+
+def _addresses(family: int) -> list[str]:
+    suffix = "/24" if family == 4 else "/64 nodad"
+    return [f"addr add {_address(port.number, family, 1)}{suffix} dev {name}" for name, port in PORTS.items()]
+
+
+def _neighbours(family: int) -> list[str]:
+    permanent = [
+        (_address(port.number, family, 2), name, port.next_hop_mac) for name, port in PORTS.items() if port.number
+    ]
+    permanent.append((_address(1, family, 3), "out0", SECOND_NEXT_HOP_MAC))
+    permanent.append((HOST4 if family == 4 else HOST6, "in0", HOST_MAC))
+    lines = [f"neigh add {address} dev {name} lladdr {mac}" for address, name, mac in permanent]
+    return [*lines, f"neigh add {_address(1, family, 0x78)} dev out0 nud failed"]
+
+
+def _routes(family: int) -> list[str]:
+    hops = {name.removesuffix("0"): _address(port.number, family, 2) for name, port in PORTS.items()}
+    hops["in"] = HOST4 if family == 4 else HOST6
+    hops |= {"second": _address(1, family, 3), "absent": _address(1, family, 0x77), "failed": _address(1, family, 0x78)}
+    return [
+        f"route add {kind if way is None else ''} {_prefix(number, family)} {(way or '').format(**hops)}"
+        for kind, (number, way) in ROUTES.items()
+    ]
+
+
+def _rules(family: int) -> list[str]:
+    source = POLICY_SOURCE4 if family == 4 else POLICY_SOURCE6
+    selectors = (
+        f"dport {POLICY_PORT}",
+        f"sport {POLICY_PORT}",
+        f"tos {POLICY_TOS:#x}",
+        f"ipproto {POLICY_PROTOCOL}",
+        f"from {source}",
+    )
+    rules = [f"rule add pref {100 + i} {selector} lookup 100" for i, selector in enumerate(selectors)]
+    return ["route add blackhole default table 100", *rules]
+
+
+def _address(number: int, family: int, host: int) -> str:
+    return f"10.0.{number}.{host}" if family == 4 else f"2001:db8:0:{number}::{host:x}"
+
+
+def _prefix(number: int, family: int) -> str:
+    return f"10.{number}.0.0/16" if family == 4 else f"2001:db8:{number}::/48"
+
+
+class Router:
+    """A data plane over a namespace, with PORTS as far as they are ports."""
+
+    def __init__(self, ns: Namespace, pins: PinDirectory, defines: tuple[str, ...] = ()):
+        self.ns = ns
+        self.indexes = {name: ns.ifindex(name) for name in PORTS}
+        self.slots = {"": 0}
+        with ns.entered():
+            self.dataplane = Dataplane(pins, defines)
+            for name, port in PORTS.items():
+                if port.is_port:
+                    self._add(name, port)
+
+    def run(self, frame: bytes, ingress: str = "in0") -> tuple[int, bytes]:
+        """(XDP action, the frame afterwards)"""
+        with self.ns.entered():
+            return self.dataplane.test_run(frame, self.indexes[ingress])
+
+    def counters(self) -> dict[str, PortCounters]:
+        """By port name; the empty name is slot 0, of devices that are no port."""
+        return {name: self.dataplane.counters(slot) for name, slot in self.slots.items()}
+
+    def close(self) -> None:
+        self.dataplane.close()
+
+    def _add(self, name: str, port: Port) -> None:
+        slot = self.slots[name] = self.dataplane.assign(name)
+        interface = Interface(slot, port.known_mtu or port.mtu, port.mac, port.tx_multi_buffer)
+        self.dataplane.apply(SetInterface(self.indexes[name], interface))
+        if port.transmits:
+            self.dataplane.apply(Transmit(slot, self.indexes[name]))
+
+
+def rise(before: dict[str, PortCounters], after: dict[str, PortCounters]) -> dict[str, PortCounters]:
+    """What was counted between two readings; only ports where anything was."""
+    out = {name: _difference(before[name], after[name]) for name in after}
+    return {name: counters for name, counters in out.items() if counters != PortCounters()}
+
+
+def _difference(before: PortCounters, after: PortCounters) -> PortCounters:
+    ingress = {verdict: total - before.ingress.get(verdict, Traffic()) for verdict, total in after.ingress.items()}
+    codes = {code: number - before.fib_codes.get(code, 0) for code, number in after.fib_codes.items()}
+    return PortCounters(
+        ingress={verdict: traffic for verdict, traffic in ingress.items() if traffic != Traffic()},
+        egress=after.egress - before.egress,
+        fib_codes={code: number for code, number in codes.items() if number},
+        redirect_errors=after.redirect_errors - before.redirect_errors,
+    )

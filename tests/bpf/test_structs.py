@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What C and Python say about the same things, and what outlives a `Dataplane`."""
+
+import ctypes as ct
+import json
+import re
+import subprocess
+
+import pytest
+
+from controlplane import dataplane as dataplane_module
+from controlplane import libbpf, source
+from controlplane.counters import PortCounters, Traffic
+from controlplane.dataplane import Dataplane
+from controlplane.pins import LAYOUT_VERSION
+from controlplane.reconcile import Attach, Detach, Interface, Mode, SetInterface, StopTransmit, Transmit
+from tests import packets
+from tests.bpf.network import PORTS, Namespace, build_links, destination
+
+FRAME = bytes(packets.udp(destination("out", 4)))
+MAPS = {"counters", "interfaces", "slot_owners", "tx_ports", "settings", "route_changes"}
+FIB_CODES_OF_THE_KERNEL = range(0, 11)
+"""BPF_FIB_LKUP_RET_SUCCESS .. BPF_FIB_LKUP_RET_VLAN_FAILURE"""
+
+
+@pytest.fixture
+def own_namespace():
+    """For tests that attach programs, which the other tests' namespace must not carry."""
+    ns = Namespace()
+    try:
+        build_links(ns)
+        yield ns
+    finally:
+        ns.delete()
+
+
+# --- constants --------------------------------------------------------------------------------------
+
+
+def test_limits_are_what_the_compiler_sees(compiled_sizes):
+    assert compiled_sizes(source.limits()) == list(source.limits().values())
+
+
+def test_verdicts_are_the_enum_in_its_order(compiled_sizes):
+    names = [*source.verdicts(), "verdict_count"]
+    assert compiled_sizes(f"{name.upper()} + 1" for name in names) == list(range(1, len(names) + 1))
+
+
+def test_every_verdict_is_documented():
+    assert all(len(meaning) > 5 for meaning in source.verdicts().values())
+
+
+def test_every_verdict_says_what_becomes_of_the_packet():
+    assert {name.split("_")[0] for name in source.verdicts()} == {"forward", "drop", "pass"}
+
+
+def test_limits_leave_room():
+    limits = source.limits()
+    assert len(source.verdicts()) < limits["MAX_VERDICTS"]
+    assert max(FIB_CODES_OF_THE_KERNEL) < limits["FIB_CODE_NEGATIVE"] < limits["MAX_FIB_CODES"]
+    assert limits["PORT_NAME_LEN"] == 16  # IFNAMSIZ
+
+
+@pytest.mark.parametrize("name", ["MAX_VERDICTS", "MAX_FIB_CODES"])
+def test_limits_used_as_masks_are_powers_of_two(name):
+    assert source.limits()[name].bit_count() == 1
+
+
+@pytest.fixture
+def compiled_sizes(monkeypatch, tmp_path):
+    """The values of C expressions, each positive, as lengths of arrays that BCC compiled with the router's flags."""
+
+    def sizes(expressions) -> list[int]:
+        members = [f"char member{i}[{expression}];" for i, expression in enumerate(expressions)]
+        headers = "\n".join((source.SOURCE_DIR / name).read_text() for name in ("limits.h", "verdict.h"))
+        table = f"struct sizes {{ {' '.join(members)} }};\nBPF_ARRAY(table, struct sizes, 1);"
+        monkeypatch.setattr(source, "joined", lambda: headers.replace("#pragma once", "") + "\n" + table)
+        program = dataplane_module._compile(tmp_path, ())
+        leaf = program[b"table"].Leaf
+        program.cleanup()
+        return [getattr(leaf, f"member{i}").size for i in range(len(members))]
+
+    return sizes
+
+
+# --- structs ----------------------------------------------------------------------------------------
+
+
+def test_map_values_are_as_large_as_their_members(router):
+    limits = source.limits()
+    traffic = 8 + 8
+    assert {name: ct.sizeof(router.dataplane._bcc[name.encode()].Leaf) for name in MAPS - {"counters"}} == {
+        "interfaces": 4 + 4 + 6 + 2,
+        "slot_owners": limits["PORT_NAME_LEN"],
+        "tx_ports": 4,
+        "settings": 4,
+        "route_changes": 8 + 8,
+    }
+    one_cpu = router.dataplane._bcc[b"counters"].sLeaf
+    assert ct.sizeof(one_cpu) == limits["MAX_VERDICTS"] * traffic + traffic + limits["MAX_FIB_CODES"] * 8 + 8
+
+
+def test_kernel_and_bcc_agree_about_the_maps(router):
+    limits = source.limits()
+    entries = {"interfaces": limits["MAX_INTERFACES"], "settings": 1, "route_changes": 1}
+    for name in MAPS:
+        table = router.dataplane._bcc[name.encode()]
+        info = _fdinfo(table.map_fd)
+        leaf = table.sLeaf if name == "counters" else table.Leaf
+        assert (name, info["key_size"], info["value_size"], info["max_entries"]) == (
+            name, 4, ct.sizeof(leaf), entries.get(name, limits["MAX_PORTS"]),
+        )  # fmt: skip
+
+
+def test_ctypes_of_libbpf_are_as_in_the_header():
+    """struct xdp_md of linux/bpf.h; the ABI of the others is read by libbpf from their `sz`."""
+    text = open("/usr/include/linux/bpf.h").read()
+    body = re.search(r"^struct xdp_md \{(.*?)^\};", text, re.MULTILINE | re.DOTALL)[1]
+    members = re.findall(r"__u32 (\w+);", body)
+    assert [name for name, _ in libbpf.XdpMd._fields_] == members
+    assert ct.sizeof(libbpf.XdpMd) == 4 * len(members)
+
+
+def _fdinfo(fd: int) -> dict[str, int]:
+    with open(f"/proc/self/fdinfo/{fd}") as file:
+        pairs = (line.split(":", 1) for line in file if ":" in line)
+        return {key: int(value) for key, value in pairs if key in ("key_size", "value_size", "max_entries")}
+
+
+# --- slots ------------------------------------------------------------------------------------------
+
+
+def test_slots_are_given_once_and_found_again(own_namespace, pins):
+    with own_namespace.entered():
+        dataplane = Dataplane(pins)
+        slots = [dataplane.assign(name) for name in ("in0", "out0", "in0")]
+        assert slots == [1, 2, 1]  # slot 0 is "no port"
+        assert dataplane.owners() == {"in0": 1, "out0": 2}
+        dataplane.close()
+
+
+def test_a_released_slot_is_given_again_with_counters_at_zero(own_namespace, pins):
+    with own_namespace.entered():
+        dataplane = Dataplane(pins)
+        count_one(dataplane, own_namespace)
+        slot = dataplane.owners()["in0"]
+        assert dataplane.counters(slot) != PortCounters()
+        dataplane.release("in0")
+        assert "in0" not in dataplane.owners()
+        assert dataplane.assign("big0") == slot
+        assert dataplane.counters(slot) == PortCounters()
+        dataplane.close()
+
+
+def test_a_name_of_fifteen_characters_survives(own_namespace, pins):
+    with own_namespace.entered():
+        first = Dataplane(pins)
+        slot = first.assign("a" * 15)
+        first.close()
+        second = Dataplane(pins)
+        assert second.owners() == {"a" * 15: slot}
+        second.close()
+
+
+# --- restart ----------------------------------------------------------------------------------------
+
+
+def test_a_restart_finds_counters_slots_interfaces_and_devmap(own_namespace, pins):
+    with own_namespace.entered():
+        first = Dataplane(pins)
+        count_one(first, own_namespace)
+        slot = first.owners()["in0"]
+        first.apply(Transmit(slot, own_namespace.ifindex("in0")))
+        counted, actual = first.counters(slot), first.actual({})
+        assert counted.ingress == {"pass_local_or_no_route": Traffic(1, len(FRAME))}
+        first.close()
+
+        second = Dataplane(pins)
+        assert second.taken_over == []
+        assert second.owners() == {"in0": slot}
+        assert second.counters(slot) == counted
+        assert second.actual({}) == actual
+        count_one(second, own_namespace)
+        assert second.counters(slot).ingress == {"pass_local_or_no_route": Traffic(2, 2 * len(FRAME))}
+        second.apply(StopTransmit(slot))
+        assert second.actual({}).transmitting == {}
+        second.close()
+
+
+def test_a_restart_replaces_the_program_in_place(own_namespace, pins):
+    with own_namespace.entered():
+        ifindex = own_namespace.ifindex("in0")
+        first = Dataplane(pins)
+        first.apply(Attach("in0", ifindex, Mode.NATIVE))
+        assert attached_program("in0") == first.program_id
+        first.close()
+
+        second = Dataplane(pins)
+        assert attached_program("in0") != second.program_id
+        second.take_over_links()
+        assert attached_program("in0") == second.program_id
+        assert second.actual({}).attached == {ifindex: Mode.NATIVE}
+        second.apply(Detach(ifindex))
+        assert attached_program("in0") is None
+        second.close()
+
+
+def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pins):
+    with own_namespace.entered():
+        ifindex = own_namespace.ifindex("in0")
+        first = Dataplane(pins)
+        count_one(first, own_namespace)
+        first.apply(Attach("in0", ifindex, Mode.NATIVE))
+        running = first.program_id
+        first.close()
+        old = pins.maps.rename(pins.mount_point / f"v{LAYOUT_VERSION - 1}")
+
+        second = Dataplane(pins)
+        assert second.taken_over == [old.name]
+        assert not old.exists()
+        assert second.owners() == {}
+        assert attached_program("in0") == running
+        second.take_over_links()
+        assert attached_program("in0") == second.program_id
+        assert second.actual({}).interfaces == {}
+        second.close()
+
+
+def test_removing_the_pins_detaches_and_unmounts(own_namespace, pins):
+    with own_namespace.entered():
+        dataplane = Dataplane(pins)
+        dataplane.apply(Attach("in0", own_namespace.ifindex("in0"), Mode.NATIVE))
+        dataplane.close()
+        pins.remove()
+        assert attached_program("in0") is None
+        assert not pins.mount_point.exists()
+    pins.open()  # for the fixture's own removal
+
+
+def count_one(dataplane: Dataplane, ns: Namespace) -> None:
+    """One packet of no route into in0."""
+    ifindex = ns.ifindex("in0")
+    port = PORTS["in0"]
+    dataplane.apply(SetInterface(ifindex, Interface(dataplane.assign("in0"), port.mtu, port.mac, True)))
+    dataplane.test_run(FRAME, ifindex)
+
+
+def attached_program(name: str) -> int | None:
+    """Id of the XDP program that a device carries, as `ip` sees it in the thread's namespace."""
+    done = subprocess.run(["ip", "-json", "link", "show", name], check=True, capture_output=True, text=True)
+    (link,) = json.loads(done.stdout)
+    return link["xdp"]["prog"]["id"] if "xdp" in link else None
