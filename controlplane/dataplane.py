@@ -99,7 +99,9 @@ class Dataplane:
         taken = set(self._slots.values())
         free = next((slot for slot in range(1, source.limits()["MAX_PORTS"]) if slot not in taken), None)
         if free is None:
-            raise DataplaneError(f"no slot left for {name}: at most {source.limits()['MAX_PORTS'] - 1} ports")
+            raise DataplaneError(
+                f"no slot left for {name}: at most {source.limits()['MAX_PORTS'] - 1} ports are possible"
+            )
         cpus = self._counters[free]
         self._counters[free] = type(cpus)()
         self._owners[free] = self._owners.Leaf(name.encode())
@@ -262,7 +264,7 @@ def _import_bcc():
     os.environ["BCC_KERNEL_SOURCE"] = str(source.SOURCE_DIR)
     try:
         import bcc
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: its library libbcc.so is missing
         raise MissingDependency(
             "BCC is not installed for this Python: apt install python3-bpfcc, and use a virtual environment made "
             "with `/usr/bin/python3 -m venv --system-site-packages` (the PyPI package bcc is something else)"

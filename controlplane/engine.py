@@ -111,17 +111,25 @@ class Engine:
     # --- commands -------------------------------------------------------------------------------
 
     def attach(self, name: str, mode: Mode) -> PortView:
-        """Add a port, or change its mode. Raises AttachError, and forgets the port, if the kernel refuses."""
+        """Add a port, or change its mode. Raises AttachError, with everything as before, if that cannot be."""
         before = self._ports.get(name)
+        try:
+            self._dataplane.assign(name)
+        except DataplaneError as error:
+            raise AttachError(str(error)) from error
         self._ports[name] = mode
         self._failures.pop(name, None)
         self._make_true()
         view = self._view(name)
-        if view.state is PortState.UNSUPPORTED:
-            if before is None:
-                self.detach(name)
-            raise AttachError(view.reason)
-        return view
+        if view.state is not PortState.UNSUPPORTED:
+            return view
+        if before is None:
+            self.detach(name)
+        else:
+            self._ports[name] = before
+            self._failures.pop(name, None)
+            self._make_true()
+        raise AttachError(view.reason)
 
     def detach(self, name: str) -> bool:
         """Take a port off XDP and forget it. False if it was no port."""

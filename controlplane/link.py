@@ -29,9 +29,11 @@ class Link:
         info = message.get_attr("IFLA_LINKINFO")
         xdp = message.get_attr("IFLA_XDP")
         flags = message["flags"]
+        name = message.get_attr("IFLA_IFNAME") or ""
         return cls(
             ifindex=message["index"],
-            name=message.get_attr("IFLA_IFNAME") or "",
+            # pyroute2 leaves a name that is not UTF-8 as bytes; such a device cannot be configured.
+            name=name.decode(errors="replace") if isinstance(name, bytes) else name,
             mac=message.get_attr("IFLA_ADDRESS") or "",
             mtu=message.get_attr("IFLA_MTU") or 0,
             up=bool(flags & IFF_UP),

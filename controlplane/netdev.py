@@ -6,6 +6,7 @@ Layouts: include/uapi/linux/netdev.h and genetlink.h.
 
 import socket
 import struct
+import sys
 
 from controlplane.errors import NetlinkError
 from controlplane.netlink import HEADER, NetlinkSocket, attribute, attributes, messages
@@ -61,8 +62,7 @@ class NetdevSocket:
             if kind != self._family:
                 continue
             found = dict(attributes(data[offset + HEADER.size + _GENL.size : offset + length]))
-            if _NETDEV_A_DEV_IFINDEX in found and _NETDEV_A_DEV_XDP_FEATURES in found:
-                (ifindex,) = struct.unpack("=I", found[_NETDEV_A_DEV_IFINDEX])
-                (features,) = struct.unpack("=Q", found[_NETDEV_A_DEV_XDP_FEATURES])
-                out.append((ifindex, features))
+            ifindex, features = found.get(_NETDEV_A_DEV_IFINDEX, b""), found.get(_NETDEV_A_DEV_XDP_FEATURES, b"")
+            if len(ifindex) == 4 and len(features) == 8:
+                out.append((int.from_bytes(ifindex, sys.byteorder), int.from_bytes(features, sys.byteorder)))
         return out

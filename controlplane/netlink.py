@@ -145,6 +145,8 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _raise_if_refused(data: bytes, offset: int) -> None:
     length = HEADER.unpack_from(data, offset)[0]
+    if len(data) < offset + HEADER.size + 4:
+        raise NetlinkError("the kernel's error message is cut short")
     (code,) = struct.unpack_from("=i", data, offset + HEADER.size)
     if code == 0:
         return

@@ -67,9 +67,7 @@ class Demo:
                 fast, slow = self._forwarded_in_xdp() - in_xdp, self._forwarded_by_kernel() - by_kernel
                 took_fast_path = fast > 100 and slow <= max(10, SLOW_PATH_SHARE * fast)
                 word = "fast path" if took_fast_path else "SLOW PATH"
-                self._say(
-                    f"{protocol} over {version}: {fast} packets forwarded in XDP, {slow} by the kernel: {word}"
-                )
+                self._say(f"{protocol} over {version}: {fast} packets forwarded in XDP, {slow} by the kernel: {word}")
                 good &= took_fast_path
         return good
 

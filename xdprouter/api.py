@@ -238,7 +238,7 @@ def decode_reply(data: bytes) -> dict:
         if "error" in table:
             raise ApiError(table["error"]["kind"], table["error"]["message"])
         return table["reply"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ApiError("malformed", f"the daemon's answer cannot be read: {error!r}") from None
 
 

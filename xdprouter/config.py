@@ -2,6 +2,7 @@
 """The configuration: a TOML file, the command line over it. Every key has a default, unknown keys are errors."""
 
 import difflib
+import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,11 @@ from xdprouter.errors import UsageError
 DEFAULT_PATH = Path("/etc/xdprouter.toml")
 MODES = ("native", "generic")
 ON_EXIT = ("keep", "detach")
+MAX_PORTS = 255
+"""Slots that bpf/limits.h has for ports; a test compares the two."""
+RECEIVE_BUFFER = range(4096, (1 << 30) + 1)
+_DEVICE_NAME = re.compile(r"[^\s/:\x00-\x1f\x7f]+")  # dev_valid_name() in net/core/dev.c
+_GROUP_NAME = re.compile(r"[^\s:\x00-\x1f\x7f]+")
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def load(path: Path) -> Config:
             table = tomllib.load(file)
     except OSError as error:
         raise UsageError(f"cannot read configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, bytes that are not UTF-8, endless digits
         raise UsageError(f"{path}: {error}") from error
     try:
         return parse(table)
@@ -65,18 +71,28 @@ def checked(config: Config) -> Config:
     """The same configuration, if its values make sense; raises UsageError."""
     _one_of("mode", config.mode, MODES)
     _one_of("on_exit", config.on_exit, ON_EXIT)
-    if config.netlink_receive_buffer < 4096:
-        raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: at least 4096 bytes")
+    if config.netlink_receive_buffer not in RECEIVE_BUFFER:
+        limits = f"{RECEIVE_BUFFER.start} to {RECEIVE_BUFFER.stop - 1} bytes"
+        raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: must be {limits}")
+    if not _is_name(config.control_group, _GROUP_NAME):
+        raise UsageError(f"control_group {config.control_group!r} cannot be the name of a group")
+    if len(config.port) > MAX_PORTS:
+        raise UsageError(f"{len(config.port)} ports: at most {MAX_PORTS} ports are possible")
     seen = set()
     for port in config.port:
+        if not _is_name(port.name, _DEVICE_NAME) or port.name in (".", "..") or len(port.name.encode()) > 15:
+            raise UsageError(f"{port.name!r} cannot be the name of a network device (1 to 15 bytes, no / : or space)")
         if port.mode:
             _one_of(f"mode of port {port.name}", port.mode, MODES)
-        if not 0 < len(port.name.encode()) < 16 or set(port.name) & set("/ \t\n") or port.name in (".", ".."):
-            raise UsageError(f"{port.name!r} cannot be the name of a network device (1 to 15 bytes, no / or space)")
         if port.name in seen:
             raise UsageError(f"port {port.name} is given twice")
         seen.add(port.name)
     return config
+
+
+def _is_name(text: str, pattern: re.Pattern) -> bool:
+    """Whether the pattern holds and the text can be handed to the system, which lone surrogates cannot."""
+    return bool(pattern.fullmatch(text)) and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _checked(table: dict, kind: type, where: str) -> dict:

@@ -6,6 +6,7 @@ import sys
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 _STATE_STYLE = {"active": "green", "down": "yellow", "absent": "yellow", "unsupported": "red"}
 _TOP_REASONS = 5
@@ -22,12 +23,10 @@ def print_ports(reply: dict) -> None:
 
 def print_status(status: dict) -> None:
     console = _console()
-    if status["in_sync"]:
-        console.print(f"[bold green]in sync[/]  {_head(status)}")
-    else:
-        console.print(f"[bold red]out of sync[/]  {_head(status)}")
-        for reason in status["out_of_sync_reasons"]:
-            console.print(f"  - {reason}", markup=False, highlight=False)
+    word, style = ("in sync", "bold green") if status["in_sync"] else ("out of sync", "bold red")
+    console.print(Text.assemble((word, style), f"  {_head(status)}"))
+    for reason in status["out_of_sync_reasons"]:
+        console.print(f"  - {reason}")
     console.print(_ports_table(status["ports"]))
     reasons = _slow_path_table(status)
     if reasons.row_count:
@@ -37,7 +36,8 @@ def print_status(status: dict) -> None:
 
 def _console() -> Console:
     # Piped output has no width of its own; a table cut to 80 columns would lose what scripts grep for.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    # Names and reasons come from outside: nothing in them is markup.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False)
 
 
 def _head(status: dict) -> str:
@@ -56,10 +56,9 @@ def _ports_table(ports: list[dict]) -> Table:
     table.add_column("note")
     for port in ports:
         rates, ingress = port["rates"], port["ingress"]
-        style = _STATE_STYLE.get(port["state"], "")
         table.add_row(
             port["name"],
-            f"[{style}]{port['state']}[/]" if style else port["state"],
+            Text(port["state"], style=_STATE_STYLE.get(port["state"], "")),
             port["mode"],
             str(port["mtu"] or "-"),
             _si(rates["fast_pps"]),

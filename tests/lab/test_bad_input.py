@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NOBODY = 65534
 NO_NATIVE = "Underlying driver does not support XDP in native mode"
 """The kernel's own words: dev_xdp_attach of net/core/dev.c."""
-XDP_PASS = bytes.fromhex("b700000002000000" "9500000000000000")
+XDP_PASS = bytes.fromhex("b7000000020000009500000000000000")
 LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) +\S")
 
 
@@ -124,7 +124,7 @@ def xdp(ns: str, name: str) -> dict:
         ("port = 'left'", "[[port]]"),
         ("mode = ", "Invalid value (at end of document)"),
         ("netlink_receive_buffer = 4294967296\n[[port]]\nname = 'left'", "netlink_receive_buffer"),
-        ("control_group = 'a\\u0000b'\n[[port]]\nname = 'left'", "control_group"),
+        ('control_group = "a\\u0000b"\n[[port]]\nname = "left"', "control_group"),
     ],
 )
 def test_a_wrong_file(ns, tmp_path, text, says):
@@ -365,6 +365,14 @@ def test_detaching_what_is_no_port(ns, start):
     start("left")
     done = xdprouter("detach", "nosuch", "--netns", ns)
     assert (done.returncode, done.stdout) == (0, "port nosuch is no port; nothing to do\n")
+
+
+def test_detaching_a_name_that_is_not_utf8(ns, start):
+    start("left")
+    done = xdprouter("detach", b"\xff", "--netns", ns)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1, 2)
+    assert ports(ns).keys() == {"left"}
 
 
 def test_a_device_whose_name_is_not_utf8_is_nobodys_business(ns, start):
