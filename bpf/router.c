@@ -38,7 +38,7 @@ static __always_inline enum verdict choose_egress(const struct packet *p, u32 in
 
 	if (out_ifindex == in_ifindex)
 		return PASS_HAIRPIN; /* the kernel would send an ICMP redirect */
-	egress = interfaces.lookup(&out_ifindex);
+	egress = find_interface(out_ifindex);
 	if (!egress)
 		return PASS_EGRESS_UNAVAILABLE;
 	if (p->datagram_len > egress->mtu)
@@ -85,8 +85,7 @@ int router(struct xdp_md *ctx)
 		.data = (void *)(long)ctx->data,
 		.data_end = (void *)(long)ctx->data_end,
 	};
-	u32 ifindex = ctx->ingress_ifindex;
-	struct interface *ingress = interfaces.lookup(&ifindex);
+	struct interface *ingress = find_interface(ctx->ingress_ifindex);
 	u32 slot = ingress ? ingress->slot : 0;
 	struct port_counters *port = counters.lookup(&slot);
 	enum verdict verdict = PASS_UNKNOWN_PORT;

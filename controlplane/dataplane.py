@@ -56,6 +56,7 @@ class Dataplane:
         ct.CDLL(None).malloc_trim(0)
         self._counters = self._bcc[b"counters"]
         self._interfaces = self._bcc[b"interfaces"]
+        self._low_interfaces = self._bcc[b"low_interfaces"]
         self._owners = self._bcc[b"slot_owners"]
         self._tx_ports = self._bcc[b"tx_ports"]
         settings = self._bcc[b"settings"]
@@ -147,8 +148,13 @@ class Dataplane:
             case SetInterface(ifindex, interface):
                 mac = (ct.c_ubyte * 6)(*bytes.fromhex(interface.mac.replace(":", "")))
                 leaf = self._interfaces.Leaf(interface.slot, interface.mtu, mac, interface.tx_multi_buffer)
+                # The hash last: it is what `actual` reads, so a write cut in two is made again.
+                if ifindex < len(self._low_interfaces):
+                    self._low_interfaces[ct.c_uint(ifindex)] = leaf
                 self._interfaces[ct.c_uint(ifindex)] = leaf
             case DropInterface(ifindex):
+                if ifindex < len(self._low_interfaces):
+                    self._low_interfaces[ct.c_uint(ifindex)] = self._interfaces.Leaf()
                 del self._interfaces[ct.c_uint(ifindex)]
             case Transmit(slot, ifindex):
                 self._tx_ports[ct.c_uint(slot)] = ct.c_int(ifindex)
@@ -220,7 +226,7 @@ class Dataplane:
         self._updated.add(ifindex)
 
     def _why_refused(self, name: str, ifindex: int, mode: Mode, error: DataplaneError) -> str:
-        if error.errno == errno.EBUSY:
+        if error.errno in (errno.EBUSY, errno.EEXIST):  # EEXIST: it is there in the other mode
             return f"{name} already carries another XDP program, which was left alone: remove it, then attach again"
         reason = self._driver_reason(ifindex, mode) or os.strerror(error.errno)
         advice = "; mode generic works on any device, slowly" if mode is Mode.NATIVE else ""
@@ -266,7 +272,7 @@ def _import_bcc():
         import bcc
     except (ImportError, OSError) as error:  # OSError: its library libbcc.so is missing
         raise MissingDependency(
-            "BCC is not installed for this Python: apt install python3-bpfcc, and use a virtual environment made "
+            f"BCC is not installed for this Python ({error}): apt install python3-bpfcc, and use a virtual environment made "
             "with `/usr/bin/python3 -m venv --system-site-packages` (the PyPI package bcc is something else)"
         ) from error
     if not hasattr(bcc, "BPF"):

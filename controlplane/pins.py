@@ -48,7 +48,8 @@ class PinDirectory:
         return other.name
 
     def link_ifindexes(self) -> list[int]:
-        return sorted(int(name) for name in os.listdir(self.links))
+        """Devices that have a link here; none before `open`."""
+        return sorted(int(path.name) for path in self.links.glob("*"))
 
     def link(self, ifindex: int) -> Path:
         return self.links / str(ifindex)

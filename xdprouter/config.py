@@ -16,7 +16,7 @@ MAX_PORTS = 255
 """Slots that bpf/limits.h has for ports; a test compares the two."""
 RECEIVE_BUFFER = range(4096, (1 << 30) + 1)
 _DEVICE_NAME = re.compile(r"[^\s/:\x00-\x1f\x7f]+")  # dev_valid_name() in net/core/dev.c
-_GROUP_NAME = re.compile(r"[^\s:\x00-\x1f\x7f]+")
+_GROUP_NAME = re.compile(r"[A-Za-z0-9_.@-]+")
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,13 @@ def load(path: Path) -> Config:
     """Read and check a file. Raises UsageError that names the file and what is wrong in it."""
     try:
         with open(path, "rb") as file:
-            table = tomllib.load(file)
+            return parse(tomllib.load(file))
     except OSError as error:
         raise UsageError(f"cannot read configuration {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, bytes that are not UTF-8, endless digits
-        raise UsageError(f"{path}: {error}") from error
-    try:
-        return parse(table)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:  # not TOML or UTF-8; a number or a nesting beyond Python's limits
+        raise UsageError(f"{path}: {error}") from error
 
 
 def parse(table: dict) -> Config:
@@ -72,8 +70,8 @@ def checked(config: Config) -> Config:
     _one_of("mode", config.mode, MODES)
     _one_of("on_exit", config.on_exit, ON_EXIT)
     if config.netlink_receive_buffer not in RECEIVE_BUFFER:
-        limits = f"{RECEIVE_BUFFER.start} to {RECEIVE_BUFFER.stop - 1} bytes"
-        raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: must be {limits}")
+        limits = f"at least {RECEIVE_BUFFER.start} and at most {RECEIVE_BUFFER.stop - 1} bytes"
+        raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: {limits}")
     if not _is_name(config.control_group, _GROUP_NAME):
         raise UsageError(f"control_group {config.control_group!r} cannot be the name of a group")
     if len(config.port) > MAX_PORTS:

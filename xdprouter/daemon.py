@@ -35,21 +35,21 @@ def run(instance: Instance, config: Config) -> int:
         raise XdprouterError("not root: the daemon loads BPF programs; run it with sudo or from systemd")
     instance.enter()
     lock = instance.lock()
+    pins = PinDirectory(instance.directory)
+    nothing_stays = False
     try:
-        pins = PinDirectory(instance.directory)
-        try:
-            dataplane = Dataplane(pins)
-            for layout in dataplane.taken_over:
-                log.warning("ports of layout %s were taken over; their counters begin at zero", layout)
-            daemon = Daemon(instance, config, dataplane)
-            detach = asyncio.run(daemon.run())
-        except ControlPlaneError as error:
-            raise XdprouterError(str(error)) from error
+        dataplane = Dataplane(pins)
+        for layout in dataplane.taken_over:
+            log.warning("ports of layout %s were taken over; their counters begin at zero", layout)
+        nothing_stays = asyncio.run(Daemon(instance, config, dataplane).run())
         dataplane.close()
-        if detach:
+    except ControlPlaneError as error:
+        raise XdprouterError(str(error)) from error
+    finally:
+        # Also a start that failed before any port was attached.
+        if nothing_stays or not pins.link_ifindexes():
             pins.remove()
             shutil.rmtree(instance.directory, ignore_errors=True)
-    finally:
         os.close(lock)
     return 0
 
@@ -122,6 +122,10 @@ class Daemon:
         return api.Done(f"port {view.name} is {view.state} in {view.mode} mode{reason}")
 
     def detach(self, request: api.DetachRequest) -> api.Done:
+        try:
+            checked(Config(port=(PortConfig(request.port),)))
+        except UsageError as error:
+            raise api.ApiError("refused", str(error)) from None
         changed = self._engine.detach(request.port)
         return api.Done(f"port {request.port} is {'detached' if changed else 'no port; nothing to do'}", changed)
 

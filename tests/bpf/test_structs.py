@@ -18,7 +18,7 @@ from tests import packets
 from tests.bpf.network import PORTS, Namespace, build_links, destination
 
 FRAME = bytes(packets.udp(destination("out", 4)))
-MAPS = {"counters", "interfaces", "slot_owners", "tx_ports", "settings", "route_changes"}
+MAPS = {"counters", "interfaces", "low_interfaces", "slot_owners", "tx_ports", "settings", "route_changes"}
 FIB_CODES_OF_THE_KERNEL = range(0, 11)
 """BPF_FIB_LKUP_RET_SUCCESS .. BPF_FIB_LKUP_RET_VLAN_FAILURE"""
 
@@ -91,6 +91,7 @@ def test_map_values_are_as_large_as_their_members(router):
     traffic = 8 + 8
     assert {name: ct.sizeof(router.dataplane._bcc[name.encode()].Leaf) for name in MAPS - {"counters"}} == {
         "interfaces": 4 + 4 + 6 + 2,
+        "low_interfaces": 4 + 4 + 6 + 2,
         "slot_owners": limits["PORT_NAME_LEN"],
         "tx_ports": 4,
         "settings": 4,
@@ -102,7 +103,12 @@ def test_map_values_are_as_large_as_their_members(router):
 
 def test_kernel_and_bcc_agree_about_the_maps(router):
     limits = source.limits()
-    entries = {"interfaces": limits["MAX_INTERFACES"], "settings": 1, "route_changes": 1}
+    entries = {
+        "interfaces": limits["MAX_INTERFACES"],
+        "low_interfaces": limits["LOW_IFINDEXES"],
+        "settings": 1,
+        "route_changes": 1,
+    }
     for name in MAPS:
         table = router.dataplane._bcc[name.encode()]
         info = _fdinfo(table.map_fd)

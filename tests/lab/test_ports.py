@@ -29,7 +29,9 @@ class Kernel:
         peer = f"{name}p"
         self.ipr.link("add", ifname=name, kind="veth", peer=peer, **attributes)
         for device in (name, peer):
-            done = subprocess.run(namespace.command(self.ns, ["ethtool", "-K", device, "gro", "on"]), capture_output=True)
+            done = subprocess.run(
+                namespace.command(self.ns, ["ethtool", "-K", device, "gro", "on"]), capture_output=True
+            )
             assert done.returncode == 0, done.stderr
         for device in (peer, name):
             self.set(device, state="up")

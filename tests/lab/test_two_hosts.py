@@ -20,7 +20,11 @@ ARP = b"\x08\x06"
 
 def _frame(lab, version: int, number: int) -> bytes:
     ends = dict(src=mac(lab.ns("h1"), "eth0"), dst=mac(lab.ns("r1"), "left"))
-    l3 = IP(src="10.1.0.2", dst="10.2.0.2", ttl=64, id=number) if version == 4 else IPv6(src="fd01::2", dst="fd02::2", hlim=64)
+    l3 = (
+        IP(src="10.1.0.2", dst="10.2.0.2", ttl=64, id=number)
+        if version == 4
+        else IPv6(src="fd01::2", dst="fd02::2", hlim=64)
+    )
     return bytes(Ether(**ends) / l3 / UDP(sport=4000 + number % 512, dport=9) / struct.pack("!I", number))
 
 
@@ -32,9 +36,7 @@ def _resolve(lab) -> None:
 @pytest.mark.parametrize("version", [4, 6])
 def test_every_packet_arrives_rewritten_and_on_the_fast_path(two_hosts, r1, version):
     _resolve(two_hosts)
-    expected_macs = bytes.fromhex(
-        (mac(two_hosts.ns("h2"), "eth0") + mac(two_hosts.ns("r1"), "right")).replace(":", "")
-    )
+    expected_macs = bytes.fromhex((mac(two_hosts.ns("h2"), "eth0") + mac(two_hosts.ns("r1"), "right")).replace(":", ""))
     forwarded, by_kernel = r1.verdict("forward", "left"), kernel_forwarded(two_hosts.ns("r1"))
     template = _frame(two_hosts, version, 0)
     ends = template[:12]
@@ -45,7 +47,9 @@ def test_every_packet_arrives_rewritten_and_on_the_fast_path(two_hosts, r1, vers
             for number in range(start, start + WINDOW):
                 sent[number] = _numbered(template, version, number)
                 sender.send(sent[number])
-            arrived = receiver.expect(WINDOW, lambda frame: frame[12:14] == template[12:14] and len(frame) == len(template))
+            arrived = receiver.expect(
+                WINDOW, lambda frame: frame[12:14] == template[12:14] and len(frame) == len(template)
+            )
             for frame in arrived:
                 number = struct.unpack("!I", frame[-4:])[0]
                 assert frame[:12] == expected_macs
@@ -97,9 +101,7 @@ def test_a_tcp_transfer_has_no_bad_checksum(two_hosts, r1, address):
     try:
         wait_until(lambda: "Server listening" in server.stdout.readline(), 5, "iperf3 to listen")
         with Wire(two_hosts.ns("h1"), "eth0") as acks, Wire(two_hosts.ns("h2"), "eth0") as data:
-            client = two_hosts.exec(
-                "h1", ["iperf3", "-c", address, "-n", "50M"], capture_output=True, text=True
-            )
+            client = two_hosts.exec("h1", ["iperf3", "-c", address, "-n", "50M"], capture_output=True, text=True)
             assert client.returncode == 0, client.stdout + client.stderr
             # Longer ones were merged by the receiver's GRO, which leaves their sum to the stack.
             frames = [f for wire in (acks, data) for f in wire.frames(0.1) if len(f) <= 1514 and f[12:14] != ARP]

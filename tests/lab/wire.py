@@ -71,7 +71,9 @@ def kernel_forwarded(ns: str) -> int:
     """Packets that the kernel itself forwarded in a namespace, both families."""
     v4 = snmp(ns)["Ip"]["ForwDatagrams"]
     with namespace.entered(ns):
-        v6 = next(line for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines() if "OutForwDatagrams" in line)
+        v6 = next(
+            line for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines() if "OutForwDatagrams" in line
+        )
     return v4 + int(v6.split()[1])
 
 

@@ -125,8 +125,8 @@ def test_a_wrong_type_is_named(table, says):
         ({"mode": "offload"}, "mode is 'offload': must be native or generic"),
         ({"on_exit": "detatch"}, "on_exit is 'detatch': must be keep or detach; did you mean 'detach'?"),
         ({"port": [{"name": "eth0", "mode": "xdp"}]}, "mode of port eth0 is 'xdp': must be native or generic"),
-        ({"netlink_receive_buffer": 0}, "at least 4096"),
-        ({"netlink_receive_buffer": -1}, "at least 4096"),
+        ({"netlink_receive_buffer": 0}, "4096"),
+        ({"netlink_receive_buffer": -1}, "4096"),
         ({"port": [{"name": "eth0"}, {"name": "eth1"}, {"name": "eth0"}]}, "port eth0 is given twice"),
     ],
 )
