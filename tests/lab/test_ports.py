@@ -1,5 +1,7 @@
 """Ports that come, go and change, while others carry traffic: those lose nothing, and `status` tells the truth."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ from pyroute2 import IPRoute
 
 from lab import namespace
 from lab.wait import wait_until
+from tests.lab.conftest import Router
 from tests.lab.wire import stream
 from xdprouter import api
 
@@ -167,13 +170,23 @@ def test_a_peer_without_napi_is_named_and_not_redirected_to(r1, kernel):
         assert ("ndo_xdp_xmit" in r1.port("weak")["reason"]) is not able
 
 
+def test_frames_lost_behind_the_verdict_are_counted(two_hosts, r1):
+    """h2 loses NAPI while the daemon is held: what the program redirects there is lost, and that shows."""
+    ping = ["ping", "-c", "5", "-i", "0.02", "-W", "0.2", "10.2.0.2"]
+    assert two_hosts.exec("h1", ping).returncode == 0
+    pid, before = r1.status()["pid"], r1.port("right")["redirect_errors"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert two_hosts.exec("h2", ["ethtool", "-K", "eth0", "gro", "off"]).returncode == 0
+        assert two_hosts.exec("h1", ping).returncode == 1
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    _is(r1, "right", transmitting=False, redirect_errors=before + 5)
+    assert two_hosts.exec("h1", ping).returncode == 0, "once known, the kernel forwards them"
+
+
 def test_an_overrun_leads_to_a_resync_and_to_the_truth(lab_of, tmp_path):
     """A daemon that was stopped while its little receive buffer overflowed knows everything afterwards."""
-    import os
-    import signal
-
-    from tests.lab.conftest import Router
-
     lab = lab_of("two_hosts", xdprouter=False)
     config = tmp_path / "xdprouter.toml"
     config.write_text("netlink_receive_buffer = 4096\n")
