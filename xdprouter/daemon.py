@@ -113,19 +113,16 @@ class Daemon:
         mode = request.mode or self._config.mode
         if mode not in MODES:
             raise api.ApiError("refused", f"mode is {mode!r}: must be {' or '.join(MODES)}")
+        _check_name(request.port)
         try:
-            checked(Config(port=(PortConfig(request.port),)))
             view = self._engine.attach(request.port, Mode(mode))
-        except (UsageError, AttachError) as error:
+        except AttachError as error:
             raise api.ApiError("refused", str(error)) from None
         reason = f": {view.reason}" if view.reason else ""
         return api.Done(f"port {view.name} is {view.state} in {view.mode} mode{reason}")
 
     def detach(self, request: api.DetachRequest) -> api.Done:
-        try:
-            checked(Config(port=(PortConfig(request.port),)))
-        except UsageError as error:
-            raise api.ApiError("refused", str(error)) from None
+        _check_name(request.port)
         changed = self._engine.detach(request.port)
         return api.Done(f"port {request.port} is {'detached' if changed else 'no port; nothing to do'}", changed)
 
@@ -160,6 +157,14 @@ class Daemon:
             daemon=_process(),
             verdicts=verdicts(),
         )
+
+
+def _check_name(port: str) -> None:
+    """The configuration's rule for a port's name, as a refusal."""
+    try:
+        checked(Config(port=(PortConfig(port),)))
+    except UsageError as error:
+        raise api.ApiError("refused", str(error)) from None
 
 
 def _port(view: PortView, snapshot: Snapshot) -> api.Port:
