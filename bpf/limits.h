@@ -10,3 +10,7 @@
 #define FIB_CODE_NEGATIVE 15 /* the lookup itself was refused (-EINVAL and friends) */
 #define PORT_NAME_LEN 16     /* IFNAMSIZ */
 #define MIN_FRAME_LEN 60     /* Ethernet's minimum without FCS: up to here, padding is normal */
+#define OWN_SOURCE_WORDS 1024  /* of 64 bits each, a power of two */
+#define MAX_OWN_SOURCES 65536
+#define MAX_NARROW_ROUTES 65536
+#define MAX_BLACKHOLES 65536

@@ -10,6 +10,8 @@
 
 #define PINNED(type, key, value, name, size) \
 	BPF_TABLE_PINNED(type, key, value, name, size, PIN_DIR "/" #name)
+#define PINNED_TRIE(key, value, name, size) \
+	BPF_TABLE_PINNED("lpm_trie", key, value, name, size, PIN_DIR "/" #name, BPF_F_NO_PREALLOC)
 
 struct traffic {
 	u64 packets;
@@ -25,15 +27,31 @@ struct port_counters {
 };
 PINNED("percpu_array", u32, struct port_counters, counters, MAX_PORTS);
 
+/* What the control plane found out about an interface, for the packets that come in or leave there. */
+enum interface_flag {
+	TX_MULTI_BUFFER = 1 << 0,       /* the port can transmit frames of several buffers */
+	GUARDED = 1 << 1,               /* the operator's firewall must see what comes in here */
+	REVERSE_PATH_STRICT = 1 << 2,   /* rp_filter 1 */
+	REVERSE_PATH_LOOSE = 1 << 3,    /* rp_filter 2 */
+	HAIRPIN_IPV4 = 1 << 4,          /* send_redirects is off: IPv4 may leave where it came in */
+	WIDE_OWN_SOURCES = 1 << 5,      /* some own_sources are prefixes: own_source_bits does not tell */
+	PASS_IPV6 = 1 << 6,             /* IPv6 forwarding is off for the namespace as a whole */
+	PASS_IPV6_FRAGMENTS = 1 << 7,   /* no lookup agrees with the kernel's path for them */
+	IPV6_FRAGMENT_HASHED = 1 << 8,  /* multipath hashes the fragment header's number as the protocol */
+	PASS_TUNNELS = 1 << 9,          /* multipath hashes the packet within */
+};
+
 /*
  * What the FIB knows by ifindex. Today each interface is a port itself; a VLAN interface will name the
  * slot of the port that it sits on.
  */
 struct interface {
 	u32 slot;
-	u32 mtu; /* bytes of L3, as the kernel has it */
+	u32 mtu;          /* bytes of L3, as the kernel has it */
+	u32 ipv6_mtu;     /* no larger: net.ipv6.conf.DEV.mtu */
+	u32 narrow_mtu;   /* the smallest of narrow_routes: IPv4 datagrams up to here need not ask it */
 	u8 mac[6];
-	u16 tx_multi_buffer; /* the port can transmit frames of several buffers */
+	u16 flags;        /* enum interface_flag */
 };
 PINNED("hash", u32, struct interface, interfaces, MAX_INTERFACES);
 PINNED("array", u32, struct interface, low_interfaces, LOW_IFINDEXES); /* the same; slot 0: none */
@@ -69,3 +87,28 @@ struct route_changes {
 	u64 last_ns; /* CLOCK_MONOTONIC */
 };
 PINNED("array", u32, struct route_changes, route_changes, 1);
+
+/* Keys of the longest-prefix tries; addresses as in the packet. */
+struct prefix4 {
+	u32 length;
+	__be32 address;
+};
+struct prefix6 {
+	u32 length;
+	__be32 address[4];
+};
+
+/*
+ * IPv4 sources that the kernel may refuse as martian: the router's own addresses, its subnets' broadcast
+ * addresses, and whatever else has a route of type local. The bit map has a bit for each /32 of them, by
+ * own_source_bit(); only a source whose bit is set needs the trie.
+ */
+PINNED("array", u32, u64, own_source_bits, OWN_SOURCE_WORDS);
+PINNED_TRIE(struct prefix4, u32, own_sources, MAX_OWN_SOURCES);
+
+/* IPv4 routes with an `mtu` that is not locked: the kernel heeds it when it forwards, bpf_fib_lookup does not. */
+PINNED_TRIE(struct prefix4, u32, narrow_routes, MAX_NARROW_ROUTES);
+
+/* Blackhole routes, with what they swallowed. */
+PINNED_TRIE(struct prefix4, struct traffic, blackholes4, MAX_BLACKHOLES);
+PINNED_TRIE(struct prefix6, struct traffic, blackholes6, MAX_BLACKHOLES);

@@ -9,6 +9,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include "limits.h"
+#include "maps.h"
 #include "verdict.h"
 
 #define htons(x) __builtin_bswap16(x)
@@ -17,6 +18,10 @@
 
 #define IPV6_FRAGMENT_HEADER_LEN 8
 #define IPV4_FRAGMENT_MASK htons(0x3fff) /* more-fragments flag and offset */
+#define IPV4_OFFSET_MASK htons(0x1fff)
+#ifndef IPPROTO_MPLS
+#define IPPROTO_MPLS 137
+#endif
 
 struct packet {
 	void *data;
@@ -25,6 +30,7 @@ struct packet {
 	u32 linear_len;
 	u16 ethertype;    /* network order; the only thing that decides v4 or v6 */
 	u16 datagram_len; /* host order, IP header included */
+	u16 flags;        /* enum interface_flag of the ingress */
 	u8 protocol;      /* L4; policy rules may match it, for fragments too */
 	__be16 sport;
 	__be16 dport;
@@ -71,23 +77,72 @@ static __always_inline enum verdict check_length(const struct packet *p)
 	return FORWARD;
 }
 
-/* TCP, UDP, SCTP, DCCP and UDP-Lite begin with the two ports. They decide ECMP and policy rules. */
+/*
+ * What stands for the ports in multipath hashes and policy rules: where proto_ports_offset() of
+ * include/linux/ip.h finds it, the SPI of ESP and AH too.
+ */
 static __always_inline enum verdict parse_ports(struct packet *p, void *l4, u32 l4_len)
 {
 	__be16 *ports = l4;
+	u32 needed = 4;
 
 	switch (p->protocol) {
+	case IPPROTO_AH:
+		ports += 2;
+		needed = 8;
+		/* fallthrough */
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
 	case IPPROTO_DCCP:
 	case IPPROTO_UDPLITE:
+	case IPPROTO_ESP:
 		/* l4_len too: behind a short datagram lies padding, not ports */
-		if (l4_len < 4 || (void *)(ports + 2) > p->data_end)
+		if (l4_len < needed || (void *)(ports + 2) > p->data_end)
 			return PASS_MALFORMED;
 		p->sport = ports[0];
 		p->dport = ports[1];
+		break;
+	case IPPROTO_IPIP:
+	case IPPROTO_IPV6:
+	case IPPROTO_GRE:
+	case IPPROTO_MPLS:
+		if (p->flags & PASS_TUNNELS)
+			return PASS_TUNNEL;
 	}
+	return FORWARD;
+}
+
+/*
+ * Multipath hashes an ICMP error as the flow of the packet it quotes (icmp_is_err() in include/linux/icmp.h
+ * and ip_multipath_l3_keys() in net/ipv4/route.c).
+ */
+static __always_inline enum verdict parse_icmp(const struct packet *p, void *l4, u32 l4_len)
+{
+	u8 *type = l4;
+
+	if (l4_len < 1 || (void *)(type + 1) > p->data_end)
+		return PASS_MALFORMED;
+	switch (*type) {
+	case 3:  /* destination unreachable */
+	case 4:  /* source quench */
+	case 5:  /* redirect */
+	case 11: /* time exceeded */
+	case 12: /* parameter problem */
+		return PASS_ICMP;
+	}
+	return FORWARD;
+}
+
+/* The same for ICMPv6; neighbour discovery too, which ip6_forward() takes in for those it is a proxy of. */
+static __always_inline enum verdict parse_icmpv6(const struct packet *p, void *l4, u32 l4_len)
+{
+	u8 *type = l4;
+
+	if (l4_len < 1 || (void *)(type + 1) > p->data_end)
+		return PASS_MALFORMED;
+	if (*type < 128 || (*type >= 133 && *type <= 137))
+		return PASS_ICMP;
 	return FORWARD;
 }
 
@@ -135,6 +190,11 @@ static __always_inline enum verdict parse_ipv4(struct packet *p)
 	if (ip->ttl <= 1)
 		return PASS_TTL;
 	p->protocol = ip->protocol;
+	if (p->protocol == IPPROTO_ICMP && !(ip->frag_off & IPV4_OFFSET_MASK)) {
+		verdict = parse_icmp(p, ip + 1, p->datagram_len - sizeof(*ip));
+		if (verdict != FORWARD)
+			return verdict;
+	}
 	/* Every fragment, the first too, goes without ports, so that one datagram takes one path. */
 	if (ip->frag_off & IPV4_FRAGMENT_MASK)
 		return FORWARD;
@@ -153,6 +213,23 @@ static __always_inline bool ipv6_martian(const struct in6_addr *address)
 	return address->s6_addr[0] == 0xfe && (address->s6_addr[1] & 0xc0) == 0x80;
 }
 
+/*
+ * Without ports, as in IPv4. Policy rules match the protocol behind the header; so do the multipath hashes of
+ * layer 4, but that of layer 3 takes the fragment header's own number (ip6_multipath_l3_keys() in
+ * net/ipv6/route.c).
+ */
+static __always_inline enum verdict parse_ipv6_fragment(struct packet *p, void *fragment, u32 payload_len)
+{
+	u8 *next_header = fragment;
+
+	if (payload_len < IPV6_FRAGMENT_HEADER_LEN || (void *)(next_header + 1) > p->data_end)
+		return PASS_MALFORMED;
+	if (p->flags & PASS_IPV6_FRAGMENTS)
+		return PASS_OPTIONS;
+	p->protocol = p->flags & IPV6_FRAGMENT_HASHED ? IPPROTO_FRAGMENT : *next_header;
+	return FORWARD;
+}
+
 static __always_inline enum verdict parse_ipv6(struct packet *p)
 {
 	struct ipv6hdr *ip6 = p->data + sizeof(struct ethhdr);
@@ -161,6 +238,8 @@ static __always_inline enum verdict parse_ipv6(struct packet *p)
 
 	if ((void *)(ip6 + 1) > p->data_end || ip6->version != 6)
 		return PASS_MALFORMED;
+	if (p->flags & PASS_IPV6)
+		return PASS_FORWARDING_OFF;
 	p->ipv6 = ip6;
 	payload_len = ntohs(ip6->payload_len);
 	if (payload_len > 0xffff - sizeof(*ip6))
@@ -180,11 +259,12 @@ static __always_inline enum verdict parse_ipv6(struct packet *p)
 	case IPPROTO_ROUTING:
 	case IPPROTO_DSTOPTS: /* the kernel finds the ports behind it, this parser would not */
 		return PASS_OPTIONS;
-	case IPPROTO_FRAGMENT: /* without ports, as in IPv4; its first byte is the next header */
-		if (payload_len < IPV6_FRAGMENT_HEADER_LEN || (void *)(ip6 + 1) + 1 > p->data_end)
-			return PASS_MALFORMED;
-		p->protocol = *(u8 *)(ip6 + 1);
-		return FORWARD;
+	case IPPROTO_FRAGMENT:
+		return parse_ipv6_fragment(p, ip6 + 1, payload_len);
+	case IPPROTO_ICMPV6:
+		verdict = parse_icmpv6(p, ip6 + 1, payload_len);
+		if (verdict != FORWARD)
+			return verdict;
 	}
 	p->protocol = ip6->nexthdr;
 	return parse_ports(p, ip6 + 1, payload_len);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A packet's way: parse -> FIB -> may the egress port take it? -> account -> rewrite -> redirect.
+ * A packet's way: parse -> source -> FIB -> may the egress port take it? -> account -> rewrite -> redirect.
  * Every other exit is accounted under its verdict and hands the packet, untouched, to the kernel.
  */
 #include "limits.h"
@@ -8,15 +8,11 @@
 #include "maps.h"
 #include "parse.h"
 #include "fib.h"
+#include "source_address.h"
+#include "routes.h"
 #include "rewrite.h"
 #include "redirect_errors.h"
 #include "route_events.h"
-
-static __always_inline void count(struct traffic *traffic, u32 bytes)
-{
-	traffic->packets++;
-	traffic->bytes += bytes;
-}
 
 /* An index the verifier believes in: the compiler knows that no verdict is larger and would drop the mask. */
 static __always_inline u32 bounded(enum verdict verdict)
@@ -34,16 +30,18 @@ static __always_inline u32 bounded(enum verdict verdict)
 static __always_inline enum verdict choose_egress(const struct packet *p, u32 in_ifindex, u32 out_ifindex,
 						  u32 *slot)
 {
+	bool ipv4 = p->ethertype == htons(ETH_P_IP);
 	struct interface *egress;
 
-	if (out_ifindex == in_ifindex)
-		return PASS_HAIRPIN; /* the kernel would send an ICMP redirect */
+	/* The kernel would send an ICMP redirect; for IPv6 nothing can switch that off. */
+	if (out_ifindex == in_ifindex && !(ipv4 && p->flags & HAIRPIN_IPV4))
+		return PASS_HAIRPIN;
 	egress = find_interface(out_ifindex);
 	if (!egress)
 		return PASS_EGRESS_UNAVAILABLE;
-	if (p->datagram_len > egress->mtu)
+	if (p->datagram_len > (ipv4 ? egress->mtu : egress->ipv6_mtu))
 		return PASS_TOO_BIG;
-	if (p->frame_len > p->linear_len && !egress->tx_multi_buffer)
+	if (p->frame_len > p->linear_len && !(egress->flags & TX_MULTI_BUFFER))
 		return PASS_EGRESS_UNAVAILABLE;
 	*slot = egress->slot;
 	if (tx_ports.redirect_map(egress->slot, XDP_PASS) != XDP_REDIRECT)
@@ -58,16 +56,32 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	struct port_counters *out;
 	enum verdict verdict;
 	u32 out_slot = 0;
+	bool ipv4;
 
+	if (ingress->flags & GUARDED)
+		return PASS_GUARDED;
+	p->flags = ingress->flags;
 	verdict = parse_ethernet(p, ingress->mac);
 	if (verdict != FORWARD)
 		return verdict;
-	verdict = p->ethertype == htons(ETH_P_IP) ? parse_ipv4(p) : parse_ipv6(p);
+	ipv4 = p->ethertype == htons(ETH_P_IP);
+	verdict = ipv4 ? parse_ipv4(p) : parse_ipv6(p);
 	if (verdict != FORWARD)
 		return verdict;
+	if (ipv4 && is_own_source(p))
+		return PASS_MARTIAN;
 	verdict = fib_lookup(ctx, p, &fib, port);
+	if (verdict == DROP_BLACKHOLE)
+		count_blackhole(p);
 	if (verdict != FORWARD)
 		return verdict;
+	if (ipv4 && exceeds_route_mtu(p, ingress->narrow_mtu))
+		return PASS_TOO_BIG;
+	if (ipv4 && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
+		verdict = check_reverse_path(ctx, p, fib.ifindex);
+		if (verdict != FORWARD)
+			return verdict;
+	}
 	verdict = choose_egress(p, ctx->ingress_ifindex, fib.ifindex, &out_slot);
 	if (verdict != FORWARD)
 		return verdict;

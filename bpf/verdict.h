@@ -31,6 +31,10 @@ enum verdict {
 	PASS_UNKNOWN_PORT,       /* came in on a device that is not (or no longer) a port */
 	PASS_FIB_REFUSED,        /* the FIB lookup itself failed: kernel without a feature */
 	PASS_FIB_OTHER,          /* a FIB answer this program does not know */
+	PASS_GUARDED,            /* a firewall, tc or IPsec rule must see it */
+	PASS_REVERSE_PATH,       /* not certain that rp_filter lets this source in here */
+	PASS_ICMP,               /* ICMP error or neighbour discovery: the kernel looks inside */
+	PASS_TUNNEL,             /* the multipath hash policy looks at the packet within */
 	VERDICT_COUNT,
 };
 

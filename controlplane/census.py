@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How many routes and neighbours the kernel has. Counted from raw dumps when somebody asks, because a copy
-of the kernel's FIB in Python would have to be kept, and could disagree with it."""
+"""How many routes and neighbours the kernel has, and which of the routes are of note. Counted from raw dumps
+when somebody asks, because a copy of the kernel's FIB in Python would have to be kept, and could disagree with it."""
 
 import asyncio
 import socket
@@ -10,10 +10,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from controlplane.netlink import HEADER, NetlinkSocket, messages
+from controlplane.notes import MTU_METRIC, RTMSG, TYPES_OF_NOTE, RouteNotes
 
 RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWNEIGH, RTM_GETNEIGH = 24, 26, 28, 30
 
-_RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _NDMSG = struct.Struct("=BBHiHBB")  # family, pad, pad, ifindex, state, flags, type
 
 _COUNTED_ROUTE_TYPES = {1, 6, 7, 8, 9}  # unicast, blackhole, unreachable, prohibit, throw
@@ -35,6 +35,7 @@ class RouteCensus:
     ipv4: int = 0
     ipv6: int = 0
     by_protocol: Counter = field(default_factory=Counter)
+    notes: RouteNotes = field(default_factory=RouteNotes)
 
 
 @dataclass
@@ -49,12 +50,18 @@ def count_routes() -> RouteCensus:
     protocols: Counter[int] = Counter()
     for family in (socket.AF_INET, socket.AF_INET6):
         routes = 0
-        request = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        for offset, data in _dump(RTM_GETROUTE, request, RTM_NEWROUTE):
-            _, _, _, _, table, protocol, _, route_type, _ = _RTMSG.unpack_from(data, offset)
-            if table != _TABLE_LOCAL and route_type in _COUNTED_ROUTE_TYPES:
-                routes += 1
-                protocols[protocol] += 1
+        request = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        for data in _dump(RTM_GETROUTE, request):
+            has_mtu = MTU_METRIC in data
+            for offset, kind, _, length in messages(data):
+                if kind != RTM_NEWROUTE:
+                    continue
+                _, _, _, _, table, protocol, _, route_type, _ = RTMSG.unpack_from(data, offset + HEADER.size)
+                if has_mtu or route_type in TYPES_OF_NOTE:
+                    census.notes.take(data, offset, length)
+                if table != _TABLE_LOCAL and route_type in _COUNTED_ROUTE_TYPES:
+                    routes += 1
+                    protocols[protocol] += 1
         if family == socket.AF_INET:
             census.ipv4 = routes
         else:
@@ -68,36 +75,48 @@ def count_neighbours() -> NeighbourCensus:
     """IPv4 and IPv6 neighbours that have, or lack, a link-layer address; those that need none are left out."""
     census = NeighbourCensus()
     for family in (socket.AF_INET, socket.AF_INET6):
-        for offset, data in _dump(RTM_GETNEIGH, _NDMSG.pack(family, 0, 0, 0, 0, 0, 0), RTM_NEWNEIGH):
-            state = _NDMSG.unpack_from(data, offset)[4]
-            if state & _RESOLVED:
-                census.resolved += 1
-            elif not state & _NOARP:
-                census.unresolved += 1
+        for data in _dump(RTM_GETNEIGH, _NDMSG.pack(family, 0, 0, 0, 0, 0, 0)):
+            for offset, kind, _, _ in messages(data):
+                state = _NDMSG.unpack_from(data, offset + HEADER.size)[4] if kind == RTM_NEWNEIGH else _NOARP
+                if state & _RESOLVED:
+                    census.resolved += 1
+                elif not state & _NOARP:
+                    census.unresolved += 1
     return census
 
 
-def _dump(kind: int, request: bytes, wanted: int):
-    """(offset of the payload, buffer) of each message of the wanted type."""
+def _dump(kind: int, request: bytes):
     with NetlinkSocket() as sock:
-        for data in sock.stream(kind, request):
-            for offset, message_kind, _, _ in messages(data):
-                if message_kind == wanted:
-                    yield offset + HEADER.size, data
+        yield from sock.stream(kind, request)
 
 
 class RouteCounter:
     """Keeps a RouteCensus fresh: recounts after a change, but never spends more than a twentieth of the time
-    on it, however large the table."""
+    on it, however large the table.
+
+    `notes` is what the last count noted and what was announced since it began: a route of note is in there
+    from its announcement until a count misses it.
+    """
 
     _SHARE = 20
     _SHORTEST_PAUSE_S = 0.5
 
     def __init__(self):
         self.census = RouteCensus()
+        self.notes = RouteNotes()
+        self._announced = RouteNotes()
         self._counted_at_change: object = None
         self._next = 0.0
         self._running: asyncio.Task | None = None
+
+    def announce(self, notes: RouteNotes) -> None:
+        """New routes of note, from the kernel's announcement."""
+        self.notes.merge(notes)
+        self._announced.merge(notes)
+
+    def count(self, change: object) -> None:
+        """Count now, and wait for it: 0.5 s for a million routes."""
+        self._take(change, count_routes())
 
     def refresh(self, change: object) -> None:
         """Start a recount in a thread if `change` (any value that moves with the FIB) is new. Needs a running loop."""
@@ -107,7 +126,13 @@ class RouteCounter:
 
     async def _recount(self, change: object) -> None:
         started = time.monotonic()
-        self.census = await asyncio.to_thread(count_routes)
-        self._counted_at_change = change
+        self._announced = RouteNotes()
+        self._take(change, await asyncio.to_thread(count_routes))
         took = time.monotonic() - started
         self._next = time.monotonic() + max(self._SHORTEST_PAUSE_S, self._SHARE * took)
+
+    def _take(self, change: object, census: RouteCensus) -> None:
+        self.census = census
+        census.notes.merge(self._announced)
+        self.notes = census.notes
+        self._counted_at_change = change

@@ -14,15 +14,17 @@ from pathlib import Path
 from controlplane import libbpf, source
 from controlplane.counters import PortCounters
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, MissingDependency, NetlinkError
+from controlplane.interface import Interface
 from controlplane.libbpf import Libbpf, TestRunOpts, XdpMd
 from controlplane.netlink import NetlinkSocket, attribute
+from controlplane.note_maps import NoteMaps
+from controlplane.notes import RouteNotes
 from controlplane.pins import PinDirectory
 from controlplane.reconcile import (
     Actual,
     Attach,
     Detach,
     DropInterface,
-    Interface,
     Mode,
     Operation,
     SetInterface,
@@ -59,6 +61,7 @@ class Dataplane:
         self._low_interfaces = self._bcc[b"low_interfaces"]
         self._owners = self._bcc[b"slot_owners"]
         self._tx_ports = self._bcc[b"tx_ports"]
+        self.notes = NoteMaps(self._bcc)
         settings = self._bcc[b"settings"]
         settings[0] = settings.Leaf(self._lib.object_id(self._tx_ports.map_fd))
         self._slots = {leaf.name.decode(): key.value for key, leaf in self._owners.items() if leaf.name}
@@ -79,7 +82,7 @@ class Dataplane:
                 out.dead.add(ifindex)
         for key, leaf in self._interfaces.items():
             mac = ":".join(f"{byte:02x}" for byte in leaf.mac)
-            out.interfaces[key.value] = Interface(leaf.slot, leaf.mtu, mac, bool(leaf.tx_multi_buffer))
+            out.interfaces[key.value] = Interface(leaf.slot, leaf.mtu, mac, leaf.flags, leaf.ipv6_mtu, leaf.narrow_mtu)
         for slot in self._slots.values():
             ifindex = self._transmitting(slot)
             if ifindex:
@@ -134,6 +137,13 @@ class Dataplane:
         except Exception as error:  # BCC's tables raise bare Exception and KeyError
             raise DataplaneError(f"{operation}: {error}", ct.get_errno()) from error
 
+    def sync_notes(self, notes: RouteNotes) -> None:
+        """Make the tries hold these routes of note. Raises DataplaneError."""
+        try:
+            self.notes.sync(notes)
+        except Exception as error:  # as above
+            raise DataplaneError(f"noting routes: {error}", ct.get_errno()) from error
+
     def _apply(self, operation: Operation) -> None:
         match operation:
             case Attach(name, ifindex, mode):
@@ -147,7 +157,9 @@ class Dataplane:
                 self._updated.discard(ifindex)
             case SetInterface(ifindex, interface):
                 mac = (ct.c_ubyte * 6)(*bytes.fromhex(interface.mac.replace(":", "")))
-                leaf = self._interfaces.Leaf(interface.slot, interface.mtu, mac, interface.tx_multi_buffer)
+                leaf = self._interfaces.Leaf(
+                    interface.slot, interface.mtu, interface.ipv6_mtu, interface.narrow_mtu, mac, interface.flags
+                )
                 # The hash last: it is what `actual` reads, so a write cut in two is made again.
                 if ifindex < len(self._low_interfaces):
                     self._low_interfaces[ct.c_uint(ifindex)] = leaf

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from controlplane.link import Link
+from controlplane.notes import RouteNotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,18 @@ class FeaturesSet:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutesNoted:
+    """Routes of note were announced. Their removal is not: a count of the FIB misses them."""
+
+    notes: RouteNotes
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """An address, a policy rule, or a sysctl of those that the kernel announces."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resync:
     """Everything known so far is void; what follows, up to `Synced`, is a full dump."""
 
@@ -40,4 +53,4 @@ class Synced:
     """The dump is complete."""
 
 
-Event = LinkSet | LinkGone | FeaturesSet | Resync | Synced
+Event = LinkSet | LinkGone | FeaturesSet | RoutesNoted | SettingsChanged | Resync | Synced

@@ -11,13 +11,25 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from controlplane.errors import NetlinkOverrun
-from controlplane.events import Event, FeaturesSet, LinkGone, LinkSet, Resync, Synced
+from controlplane.events import (
+    Event,
+    FeaturesSet,
+    LinkGone,
+    LinkSet,
+    Resync,
+    RoutesNoted,
+    SettingsChanged,
+    Synced,
+)
 from controlplane.link import Link
 from controlplane.netdev import NetdevSocket
-from controlplane.netlink import NetlinkSocket
+from controlplane.netlink import NetlinkSocket, messages
+from controlplane.notes import RouteNotes
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE = 1, 7, 11
+RTNLGRP_SETTINGS = (5, 8, 9, 19, 24, 25)
+"""IPv4 and IPv6 addresses, rules and sysctls (IFADDR, RULE, NETCONF of include/uapi/linux/rtnetlink.h)"""
 AF_BRIDGE = 7
 
 
@@ -45,23 +57,27 @@ class NetlinkMonitor:
 
     async def __aenter__(self) -> "NetlinkMonitor":
         self._loop = asyncio.get_running_loop()
-        self._routes = NetlinkSocket(receive_buffer=4096)  # the filter keeps everything out of it
+        self._routes = NetlinkSocket(receive_buffer=self._receive_buffer)
         self._routes.attach_filter(self._route_filter_fd)
         self._routes.join(RTNLGRP_IPV4_ROUTE)
         self._routes.join(RTNLGRP_IPV6_ROUTE)
         self._netdev = NetdevSocket()
         self._links = NetlinkSocket(receive_buffer=self._receive_buffer)
         self._links.join(RTNLGRP_LINK)
+        self._settings = NetlinkSocket(receive_buffer=self._receive_buffer)
+        for group in RTNLGRP_SETTINGS:
+            self._settings.join(group)
         self._dump(overrun=False)
         self._loop.add_reader(self._links, self._links_readable)
         self._loop.add_reader(self._netdev.socket, self._netdev_readable)
+        self._loop.add_reader(self._routes, self._routes_readable)
+        self._loop.add_reader(self._settings, self._settings_readable)
         return self
 
     async def __aexit__(self, *_) -> None:
-        for sock in (self._links, self._netdev.socket):
+        for sock in (self._links, self._netdev.socket, self._routes, self._settings):
             self._loop.remove_reader(sock)
             sock.close()
-        self._routes.close()
 
     @property
     def knows_features(self) -> bool:
@@ -98,14 +114,38 @@ class NetlinkMonitor:
             self.counters.overruns += 1
             self._dump(overrun=True)
 
+    def _routes_readable(self) -> None:
+        """Only what the filter lets through."""
+        notes = RouteNotes()
+        try:
+            while (data := self._routes.receive()) is not None:
+                for offset, _, _, length in messages(data):
+                    notes.take(data, offset, length)
+        except NetlinkOverrun:
+            self.counters.overruns += 1
+            self._drain()
+            self._dump(overrun=True)
+            return
+        self._put(RoutesNoted(notes))
+
+    def _settings_readable(self) -> None:
+        """What it says is read from where it is now: an overrun loses nothing."""
+        try:
+            while self._settings.receive() is not None:
+                self.counters.events += 1
+        except NetlinkOverrun:
+            self.counters.overruns += 1
+        self._put(SettingsChanged())
+
     def _drain(self) -> None:
-        """What is still queued in the socket is older than the dump that follows."""
-        while True:
-            try:
-                if self._links.receive() is None:
-                    return
-            except NetlinkOverrun:
-                continue
+        """What is still queued in the sockets is older than the dump that follows."""
+        for sock in (self._links, self._routes):
+            empty = False
+            while not empty:
+                try:
+                    empty = sock.receive() is None
+                except NetlinkOverrun:
+                    continue
 
     def _dump(self, overrun: bool) -> None:
         self.counters.resyncs += overrun

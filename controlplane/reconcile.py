@@ -6,11 +6,13 @@ the port's slot and counters, whatever its ifindex; a device renamed away is a p
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from controlplane.interface import NO_NARROW_ROUTE, Interface, describe
 from controlplane.link import Link
-from controlplane.netdev import NDO_XMIT, NDO_XMIT_SG
+from controlplane.netdev import NDO_XMIT
+from controlplane.settings import Settings
 
 SWITCHED_BY_UPPER = {"bridge", "bond", "team", "macvlan", "macsec", "openvswitch"}
 """A device enslaved to one of these holds no addresses of its own: its frames belong to the upper device."""
@@ -25,17 +27,8 @@ class PortState(enum.StrEnum):
     ACTIVE = "active"
     ABSENT = "absent"
     DOWN = "down"
+    GUARDED = "guarded"
     UNSUPPORTED = "unsupported"
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """struct interface of bpf/maps.h."""
-
-    slot: int
-    mtu: int
-    mac: str
-    tx_multi_buffer: bool
 
 
 @dataclass
@@ -59,6 +52,11 @@ class Desired:
     """by name, of this network namespace"""
     features: Mapping[int, int] | None
     """ifindex -> XDP feature bits; None where the kernel does not tell"""
+    settings: Settings = field(default_factory=Settings)
+    guarded: Mapping[str, str] = field(default_factory=dict)
+    """port -> what of the operator's would be bypassed: it stays attached, and passes everything"""
+    wide_own_sources: bool = False
+    narrow_mtu: int = NO_NARROW_ROUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +96,13 @@ class Transmit:
 Operation = Detach | DropInterface | StopTransmit | SetInterface | Attach | Transmit
 
 
-def refusal(link: Link) -> str:
+def refusal(link: Link, links: Iterable[Link]) -> str:
     """Why a device cannot be a port at all; empty if it can."""
     if link.upper_kind in SWITCHED_BY_UPPER:
         return f"enslaved to a {link.upper_kind}, which owns its frames: they stay on the slow path"
+    for other in links:
+        if other.lower == link.ifindex and other.takes_frames:
+            return f"the lower device of {other.name} ({other.kind}), which may take its frames: they stay on the slow path"
     if len(link.mac) != 17 or link.name == "lo":
         return "not an Ethernet device"
     return ""
@@ -109,6 +110,8 @@ def refusal(link: Link) -> str:
 
 def transmit_refusal(link: Link, desired: Desired) -> str:
     """Why nothing may be redirected to a device; empty if it may."""
+    if link.name in desired.guarded:
+        return desired.guarded[link.name]
     if not link.up:
         return "administratively down"
     if not link.carrier:
@@ -126,10 +129,17 @@ def reconcile(desired: Desired, actual: Actual) -> list[Operation]:
     transmit: dict[int, int] = {}
     for name, mode in desired.ports.items():
         link = desired.links.get(name)
-        if link is None or refusal(link):
+        if link is None or refusal(link, desired.links.values()):
             continue
-        bits = None if desired.features is None else desired.features.get(link.ifindex, 0)
-        interface = Interface(desired.slots[name], link.mtu, link.mac, bits is not None and bool(bits & NDO_XMIT_SG))
+        interface = describe(
+            link,
+            desired.slots[name],
+            None if desired.features is None else desired.features.get(link.ifindex, 0),
+            desired.settings,
+            name in desired.guarded,
+            desired.wide_own_sources,
+            desired.narrow_mtu,
+        )
         wanted[link.ifindex] = (name, mode, interface)
         if not transmit_refusal(link, desired):
             transmit[interface.slot] = link.ifindex

@@ -48,3 +48,10 @@ def verdicts() -> dict[str, str]:
     text = (SOURCE_DIR / "verdict.h").read_text()
     found = re.findall(r"^\t([A-Z_]+),\s+/\* (.*) \*/$", text, re.MULTILINE)
     return {name.lower(): meaning for name, meaning in found}
+
+
+@functools.cache
+def interface_flags() -> dict[str, int]:
+    """`enum interface_flag` of maps.h: name -> bit."""
+    text = (SOURCE_DIR / "maps.h").read_text()
+    return {name: 1 << int(bit) for name, bit in re.findall(r"^\t([A-Z0-9_]+) = 1 << (\d+),", text, re.MULTILINE)}

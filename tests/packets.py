@@ -83,6 +83,11 @@ def ping(dst: str, **fields) -> Packet:
     return ip(dst, echo / Raw(_pattern(48)), **fields)
 
 
+def icmp(dst: str, kind: int, **fields) -> Packet:
+    """ICMP or ICMPv6 of a type; what it would quote is not that of its type."""
+    return of_protocol(dst, 58 if ":" in dst else 1, bytes([kind]) + bytes(47), **fields)
+
+
 def with_ttl(dst: str, ttl: int) -> Packet:
     return udp(dst, **{"hlim" if ":" in dst else "ttl": ttl})
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 VERSION = 1
 SCHEMA = 1
 MAX_REQUEST_BYTES = 64 << 10
+BUSIEST = 100
+"""Blackhole routes in a reply"""
 
 
 class ApiError(Exception):
@@ -40,6 +42,11 @@ class PortsRequest:
 
 
 @dataclass(frozen=True)
+class BlackholesRequest:
+    pass
+
+
+@dataclass(frozen=True)
 class AttachRequest:
     port: str
     mode: str = ""
@@ -57,10 +64,11 @@ class StopRequest:
     """take the ports off XDP, instead of leaving them to forward alone"""
 
 
-Request = StatusRequest | PortsRequest | AttachRequest | DetachRequest | StopRequest
+Request = StatusRequest | PortsRequest | BlackholesRequest | AttachRequest | DetachRequest | StopRequest
 REQUESTS: dict[str, type] = {
     "status": StatusRequest,
     "ports": PortsRequest,
+    "blackholes": BlackholesRequest,
     "attach": AttachRequest,
     "detach": DetachRequest,
     "stop": StopRequest,
@@ -171,6 +179,22 @@ class Status:
 class Ports:
     schema: int
     ports: list[Port]
+
+
+@dataclass(frozen=True)
+class Blackhole:
+    prefix: str
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Blackholes:
+    schema: int
+    routes: int
+    """blackhole routes that are counted"""
+    busiest: list[Blackhole]
+    """the first BUSIEST by packets, since the route is known"""
 
 
 @dataclass(frozen=True)

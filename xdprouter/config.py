@@ -12,6 +12,7 @@ from xdprouter.errors import UsageError
 DEFAULT_PATH = Path("/etc/xdprouter.toml")
 MODES = ("native", "generic")
 ON_EXIT = ("keep", "detach")
+GUARD = ("refuse", "warn", "off")
 MAX_PORTS = 255
 """Slots that bpf/limits.h has for ports; a test compares the two."""
 RECEIVE_BUFFER = range(4096, (1 << 30) + 1)
@@ -32,6 +33,9 @@ class Config:
     """how XDP is attached to ports that do not say it themselves"""
     on_exit: str = "keep"
     """on SIGTERM: keep the ports forwarding, or detach them"""
+    guard: str = "refuse"
+    """a port whose forwarded packets a firewall, tc or IPsec would have seen: leave it on the slow path,
+    forward and warn, or do not look"""
     control_group: str = "xdprouter"
     """group that may use the control socket beside root; it need not exist"""
     netlink_receive_buffer: int = 32 << 20
@@ -69,6 +73,7 @@ def checked(config: Config) -> Config:
     """The same configuration, if its values make sense; raises UsageError."""
     _one_of("mode", config.mode, MODES)
     _one_of("on_exit", config.on_exit, ON_EXIT)
+    _one_of("guard", config.guard, GUARD)
     if config.netlink_receive_buffer not in RECEIVE_BUFFER:
         limits = f"at least {RECEIVE_BUFFER.start} and at most {RECEIVE_BUFFER.stop - 1} bytes"
         raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: {limits}")

@@ -6,6 +6,7 @@ config, instance -> Dataplane -> Engine -> Server
 
 import asyncio
 import dataclasses
+import heapq
 import logging
 import os
 import resource
@@ -15,9 +16,10 @@ import time
 
 from controlplane.counters import PortCounters
 from controlplane.dataplane import Dataplane
-from controlplane.engine import Engine, PortView, Snapshot
+from controlplane.engine import Engine, Snapshot
 from controlplane.errors import AttachError, ControlPlaneError
 from controlplane.pins import PinDirectory
+from controlplane.ports import PortView
 from controlplane.reconcile import Mode
 from controlplane.source import verdicts
 from xdprouter import __version__, api
@@ -75,6 +77,7 @@ class Daemon:
         handlers = {
             api.StatusRequest: lambda _: self.status(),
             api.PortsRequest: lambda _: api.Ports(api.SCHEMA, self.status().ports),
+            api.BlackholesRequest: lambda _: self.blackholes(),
             api.AttachRequest: self.attach,
             api.DetachRequest: self.detach,
             api.StopRequest: self.stop,
@@ -130,6 +133,12 @@ class Daemon:
         self._detach = request.detach or self._detach
         self._stop.set()
         return api.Done(f"the daemon stops; ports are {'detached' if self._detach else 'left forwarding'}")
+
+    def blackholes(self) -> api.Blackholes:
+        swallowed = self._engine.blackholes()
+        busiest = heapq.nlargest(api.BUSIEST, swallowed.items(), key=lambda entry: entry[1].packets)
+        entries = [api.Blackhole(str(prefix), traffic.packets, traffic.bytes) for prefix, traffic in busiest]
+        return api.Blackholes(api.SCHEMA, len(swallowed), entries)
 
     def status(self) -> api.Status:
         snapshot = self._engine.snapshot()

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_STATE_STYLE = {"active": "green", "down": "yellow", "absent": "yellow", "unsupported": "red"}
+_STATE_STYLE = {"active": "green", "down": "yellow", "absent": "yellow", "guarded": "yellow", "unsupported": "red"}
 _TOP_REASONS = 5
 
 
@@ -32,6 +32,16 @@ def print_status(status: dict) -> None:
     if reasons.row_count:
         console.print(reasons)
     console.print(_facts_table(status))
+
+
+def print_blackholes(reply: dict) -> None:
+    table = Table(title=f"{reply['routes']} blackhole routes", title_justify="left", box=None, pad_edge=False)
+    table.add_column("prefix", no_wrap=True)
+    table.add_column("packets", justify="right")
+    table.add_column("bytes", justify="right")
+    for entry in reply["busiest"]:
+        table.add_row(entry["prefix"], str(entry["packets"]), str(entry["bytes"]))
+    _console().print(table)
 
 
 def _console() -> Console:

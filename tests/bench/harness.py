@@ -14,9 +14,10 @@ from pathlib import Path
 
 from controlplane import libbpf, source
 from controlplane.dataplane import Dataplane
+from controlplane.interface import Interface, InterfaceFlag
 from controlplane.libbpf import Libbpf, TestRunOpts, XdpMd
 from controlplane.pins import PinDirectory
-from controlplane.reconcile import Interface, SetInterface, Transmit
+from controlplane.reconcile import SetInterface, Transmit
 from lab import namespace
 from lab.errors import LabTimeout
 from lab.wait import wait_until
@@ -64,7 +65,7 @@ class Harness:
         stack.callback(self._dataplane.close)
         for name, ifindex, mac in (("in0", in_ifindex, network.ROUTER_MAC), ("out0", out_ifindex, network.EGRESS_MAC)):
             slot = self._dataplane.assign(name)
-            self._dataplane.apply(SetInterface(ifindex, Interface(slot, MTU, mac, True)))
+            self._dataplane.apply(SetInterface(ifindex, Interface(slot, MTU, mac, InterfaceFlag.TX_MULTI_BUFFER, MTU)))
             self._dataplane.apply(Transmit(slot, ifindex))
 
         generator = sources["generator"]

@@ -8,6 +8,8 @@ r"""The network that the packet tests run in: a namespace of its own, with every
                             \ small0  a port whose entry says MTU 1200, the device 1500
                             \ closed0 a port with forwarding switched off
                             \ side0   no port
+                            \ strict0, loose0, guarded0, hairpin0, no_six0, narrow_six0, deep0, split0
+                              ports whose entry carries a flag or an IPv6 MTU
 
 `10.K.0.0/16` and `2001:db8:K::/48` are routed in the way that number K of `ROUTES` says.
 """
@@ -22,10 +24,12 @@ from dataclasses import dataclass
 
 from pyroute2 import netns
 
+from controlplane.census import count_routes
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
+from controlplane.interface import Interface, InterfaceFlag
 from controlplane.pins import PinDirectory
-from controlplane.reconcile import Interface, SetInterface, Transmit
+from controlplane.reconcile import SetInterface, Transmit
 from tests.packets import HOST4, HOST6, HOST_MAC, ROUTER_MAC
 
 
@@ -38,6 +42,8 @@ class Port:
     tx_multi_buffer: bool = True
     known_mtu: int = 0
     """What the data plane is told, if not the truth"""
+    ipv6_mtu: int = 0
+    flags: int = 0
 
     @property
     def mac(self) -> str:
@@ -57,6 +63,14 @@ PORTS = {
     "side0": Port(5, is_port=False),
     "closed0": Port(6),
     "small0": Port(7, known_mtu=1200),
+    "strict0": Port(8, flags=InterfaceFlag.REVERSE_PATH_STRICT),
+    "loose0": Port(9, flags=InterfaceFlag.REVERSE_PATH_LOOSE),
+    "guarded0": Port(0x21, flags=InterfaceFlag.GUARDED),
+    "hairpin0": Port(0x22, flags=InterfaceFlag.HAIRPIN_IPV4),
+    "no_six0": Port(0x23, flags=InterfaceFlag.PASS_IPV6),
+    "narrow_six0": Port(0x24, ipv6_mtu=1300),
+    "deep0": Port(0x25, flags=InterfaceFlag.PASS_TUNNELS | InterfaceFlag.PASS_IPV6_FRAGMENTS),
+    "split0": Port(0x26, flags=InterfaceFlag.IPV6_FRAGMENT_HASHED),
 }
 SECOND_NEXT_HOP_MAC = "02:00:00:00:01:03"
 
@@ -72,6 +86,8 @@ ROUTES = {  # kind: (number, way); {out} is the next hop behind out0 and so on
     "narrow": (18, "via {out} dev out0 mtu lock 1400"),
     "ecmp": (19, "nexthop via {out} dev out0 nexthop via {second} dev out0"),
     "hairpin": (20, "via {in} dev in0"),
+    "back": (21, "via {hairpin} dev hairpin0"),
+    "six": (22, "via {narrow_six} dev narrow_six0"),
     "blackhole": (30, None),
     "unreachable": (31, None),
     "prohibit": (32, None),
@@ -79,6 +95,10 @@ ROUTES = {  # kind: (number, way); {out} is the next hop behind out0 and so on
 POLICY_PORT, POLICY_TOS, POLICY_PROTOCOL = 4444, 0x10, 253
 POLICY_SOURCE4, POLICY_SOURCE6 = "10.0.0.66", "2001:db8::66"
 """Packets with one of these meet `ip rule`s whose table is one blackhole."""
+
+
+ANY_IP = "10.60.0.0/16"
+"""A prefix of which every address is the router's own."""
 
 
 def destination(kind: str, family: int) -> str:
@@ -153,6 +173,7 @@ def build_routes(ns: Namespace) -> None:
     ns.ip(
         "route add 10.40.0.0/16 via inet6 2001:db8:0:1::2 dev out0",  # RFC 8950
         "route add 10.41.0.0/16 via 10.0.1.2 dev out0 mtu 1000",  # not locked
+        f"route add local {ANY_IP} dev lo",
     )
     ns.sysctl(
         ipv4__fib_multipath_hash_policy=1,
@@ -201,7 +222,7 @@ def _rules(family: int) -> list[str]:
 
 
 def _address(number: int, family: int, host: int) -> str:
-    return f"10.0.{number}.{host}" if family == 4 else f"2001:db8:0:{number}::{host:x}"
+    return f"10.0.{number}.{host}" if family == 4 else f"2001:db8:0:{number:x}::{host:x}"
 
 
 def _prefix(number: int, family: int) -> str:
@@ -217,6 +238,7 @@ class Router:
         self.slots = {"": 0}
         with ns.entered():
             self.dataplane = Dataplane(pins, defines)
+            self.dataplane.sync_notes(count_routes().notes)
             for name, port in PORTS.items():
                 if port.is_port:
                     self._add(name, port)
@@ -235,7 +257,10 @@ class Router:
 
     def _add(self, name: str, port: Port) -> None:
         slot = self.slots[name] = self.dataplane.assign(name)
-        interface = Interface(slot, port.known_mtu or port.mtu, port.mac, port.tx_multi_buffer)
+        flags = port.flags | InterfaceFlag.WIDE_OWN_SOURCES
+        flags |= InterfaceFlag.TX_MULTI_BUFFER if port.tx_multi_buffer else 0
+        mtu = port.known_mtu or port.mtu
+        interface = Interface(slot, mtu, port.mac, flags, port.ipv6_mtu or mtu, self.dataplane.notes.narrow_mtu)
         self.dataplane.apply(SetInterface(self.indexes[name], interface))
         if port.transmits:
             self.dataplane.apply(Transmit(slot, self.indexes[name]))

@@ -5,7 +5,8 @@ What is passed or dropped must be byte for byte what came in; what is forwarded 
 scapy builds for the next link. Each case checks that nothing but its own verdict was counted.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import pytest
 from scapy.packet import Packet
@@ -80,6 +81,9 @@ FORWARD = [
     ],
     *both("ping", "forward", lambda f: packets.ping(out(f))),
     *both("esp", "forward", lambda f: packets.of_protocol(out(f), 50, bytes(40))),
+    *both("ah", "forward", lambda f: packets.of_protocol(out(f), 51, bytes(40))),
+    *both("tunnel", "forward", lambda f: packets.of_protocol(out(f), 47, bytes(40))),
+    *both("echo reply", "forward", lambda f: packets.icmp(out(f), 0 if f == 4 else 129)),
     *both("protocol without a payload", "forward", lambda f: packets.of_protocol(out(f), packets.IPPROTO_NONE, b"")),
     *both("udp without a payload", "forward", lambda f: packets.udp(out(f), size=0)),
     *both("ports and nothing behind them", "forward", lambda f: packets.of_protocol(out(f), 17, b"\1\2\3\4")),
@@ -150,7 +154,11 @@ POLICY = [
     *both("payload of a later fragment is no port", "forward",
           lambda f: packets.fragment(out(f), 64, False, POLICY_PORT.to_bytes(2) * 2 + bytes(60))),
     *both("ping payload is no port", "forward",
-          lambda f: packets.of_protocol(out(f), 1 if f == 4 else 58, POLICY_PORT.to_bytes(2) * 2 + bytes(28))),
+          lambda f: packets.of_protocol(out(f), 1 if f == 4 else 58, b"\x80\0" + POLICY_PORT.to_bytes(2) + bytes(28))),
+    *both("spi of esp where a port would be", "drop_blackhole",
+          lambda f: packets.of_protocol(out(f), 50, POLICY_PORT.to_bytes(2) + bytes(38))),
+    *both("spi of ah where a port would be", "drop_blackhole",
+          lambda f: packets.of_protocol(out(f), 51, bytes(6) + POLICY_PORT.to_bytes(2) + bytes(32))),
 ]  # fmt: skip
 
 
@@ -246,19 +254,98 @@ HEADERS = [
     Case("ipv4 total length 0", packets.udp(OUT4, len=0), "pass_malformed"),
     Case("ipv4 total length 19", packets.udp(OUT4, len=19), "pass_malformed"),
     Case("ipv6 payload length beyond the frame by one", packets.udp_of_length(OUT6, 100, plen=61), "pass_malformed"),
+    *both("no room for the spi of ah", "pass_malformed", lambda f: packets.of_protocol(out(f), 51, bytes(7))),
+    *both("no room for an icmp type", "pass_malformed", lambda f: packets.of_protocol(out(f), 1 if f == 4 else 58, b"")),
     *both("no room for ports", "pass_malformed", lambda f: packets.of_protocol(out(f), 17, b"\1\2\3")),
     *both("no ports, though padding would do for them", "pass_malformed",
           lambda f: packets.padded(packets.of_protocol(out(f), 6, b"\1\2\3"))),
 ]  # fmt: skip
 LENGTHS = [
-    *both("padding up to 60 bytes", "forward", lambda f: packets.padded(packets.of_protocol(out(f), 50, b"\1"))),
-    Case("ipv4 padding of an empty datagram", packets.padded(packets.of_protocol(OUT4, 50, b"")), "forward"),
+    *both("padding up to 60 bytes", "forward", lambda f: packets.padded(packets.of_protocol(out(f), 89, b"\1"))),
+    Case("ipv4 padding of an empty datagram", packets.padded(packets.of_protocol(OUT4, 89, b"")), "forward"),
     *both("60 bytes of frame without padding", "forward", lambda f: packets.of_protocol(
         out(f), 50, bytes(46 - (20 if f == 4 else 40)))),
     *both("61 bytes, one of them behind the datagram", "pass_trailer", lambda f: packets.trailer(
         packets.of_protocol(out(f), 50, bytes(46 - (20 if f == 4 else 40))), 1)),
     *both("trailer of one byte", "pass_trailer", lambda f: packets.trailer(packets.udp(out(f)), 1)),
     *both("trailer of a thousand bytes", "pass_trailer", lambda f: packets.trailer(packets.udp(out(f)), 1000)),
+]  # fmt: skip
+ICMP = [
+    *[Case(f"ipv4 icmp error {kind}", packets.icmp(OUT4, kind), "pass_icmp") for kind in (3, 4, 5, 11, 12)],
+    *[Case(f"ipv6 icmp error {kind}", packets.icmp(OUT6, kind), "pass_icmp") for kind in (1, 2, 3, 4, 127)],
+    *[Case(f"ipv6 neighbour discovery {kind}", packets.icmp(OUT6, kind), "pass_icmp") for kind in range(133, 138)],
+    *[Case(f"ipv4 icmp {kind} is no error", packets.icmp(OUT4, kind), "forward") for kind in (0, 8, 13, 255)],
+    *[Case(f"ipv6 icmp {kind} is no error", packets.icmp(OUT6, kind), "forward") for kind in (128, 129, 132, 138)],
+    Case("ipv4 first fragment of an icmp error", packets.fragment(OUT4, 0, True, b"\3" + bytes(63), protocol=1),
+         "pass_icmp"),
+    Case("ipv4 later fragment of icmp", packets.fragment(OUT4, 64, False, b"\3" + bytes(63), protocol=1), "forward"),
+]  # fmt: skip
+OWN_SOURCES = [
+    Case("ipv4 source is the router's own address", packets.udp(OUT4, src="10.0.1.1"), "pass_martian"),
+    Case("ipv4 source is the ingress port's address", packets.udp(OUT4, src="10.0.0.1"), "pass_martian"),
+    Case("ipv4 source is a subnet's broadcast address", packets.udp(OUT4, src="10.0.1.255"), "pass_martian"),
+    Case("ipv4 source is in a local prefix", packets.udp(OUT4, src="10.60.7.8"), "pass_martian"),
+    Case("ipv4 source beside the router's own address", packets.udp(OUT4, src="10.0.1.3"), "forward"),
+    Case("ipv4 own source into a blackhole", to("blackhole", 4, src="10.0.1.1"), "pass_martian"),
+]
+ROUTE_MTU = [
+    Case("ipv4 up to the unlocked mtu of a route", packets.udp_of_length("10.41.0.5", 1000), "forward"),
+    Case("ipv4 over the unlocked mtu of a route", packets.udp_of_length("10.41.0.5", 1001), "pass_too_big",
+         fib_code=0),
+    Case("ipv4 as large beside that route", packets.udp_of_length(OUT4, 1001), "forward"),
+    Case("ipv6 up to the ipv6 mtu of the egress", packets.udp_of_length(destination("six", 6), 1300), "forward",
+         egress="narrow_six0"),
+    Case("ipv6 over the ipv6 mtu of the egress", packets.udp_of_length(destination("six", 6), 1301), "pass_too_big",
+         fib_code=0),
+    Case("ipv4 over the ipv6 mtu of the egress", packets.udp_of_length(destination("six", 4), 1301), "forward",
+         egress="narrow_six0"),
+]  # fmt: skip
+
+
+def into(ingress: str, packet: Callable[..., Packet], *arguments, **fields) -> dict:
+    """Arguments of a Case for a packet that comes in on another port."""
+    return {"packet": packet(*arguments, dst_mac=PORTS[ingress].mac, **fields), "ingress": ingress}
+
+
+BEHIND_STRICT, BEHIND_LOOSE = "10.0.8.2", "10.0.9.2"
+FLAGS = [
+    Case("strict: source behind the ingress", verdict="forward", **into("strict0", packets.udp, OUT4, src=BEHIND_STRICT)),
+    Case("strict: source behind another port", verdict="pass_reverse_path", fib_code=0,
+         **into("strict0", packets.udp, OUT4)),
+    Case("strict: source behind the egress", verdict="pass_reverse_path", fib_code=0,
+         **into("strict0", packets.udp, OUT4, src="10.0.1.2")),
+    Case("strict: source without a route", verdict="pass_reverse_path", fib_code=0,
+         **into("strict0", packets.udp, OUT4, src="192.0.2.1")),
+    Case("strict: into a blackhole", verdict="drop_blackhole",
+         **into("strict0", packets.udp, destination("blackhole", 4), src="192.0.2.1")),
+    Case("strict: unresolved source behind the ingress", verdict="forward",
+         **into("strict0", packets.udp, OUT4, src="10.0.8.77")),
+    Case("strict: ipv6 has no rp_filter", verdict="forward", **into("strict0", packets.udp, OUT6)),
+    Case("loose: source behind the ingress", verdict="forward", **into("loose0", packets.udp, OUT4, src=BEHIND_LOOSE)),
+    Case("loose: source behind another port", verdict="forward", **into("loose0", packets.udp, OUT4)),
+    Case("loose: source without a route", verdict="pass_reverse_path", fib_code=0,
+         **into("loose0", packets.udp, OUT4, src="192.0.2.1")),
+    Case("loose: source in a blackhole", verdict="pass_reverse_path", fib_code=0,
+         **into("loose0", packets.udp, OUT4, src=destination("blackhole", 4))),
+    *both("guarded ingress", "pass_guarded", lambda f: into("guarded0", packets.udp, out(f))["packet"],
+          ingress="guarded0"),
+    Case("guarded: arp", packets.arp_request("10.0.33.1"), "pass_guarded", ingress="guarded0"),
+    Case("ipv4 back out of the ingress without redirects", verdict="forward", egress="hairpin0",
+         **into("hairpin0", packets.udp, destination("back", 4))),
+    Case("ipv6 back out of the ingress without redirects", verdict="pass_hairpin",
+         **into("hairpin0", packets.udp, destination("back", 6))),
+    Case("ipv6 forwarding off for all", verdict="pass_forwarding_off", fib_code=NOT_ASKED,
+         **into("no_six0", packets.udp, OUT6)),
+    Case("ipv4 where ipv6 forwarding is off for all", verdict="forward", **into("no_six0", packets.udp, OUT4)),
+    *[Case(f"ipv{f} tunnel of protocol {n} where the hash looks inside", verdict="pass_tunnel",
+           **into("deep0", packets.of_protocol, out(f), n, bytes(40))) for f in (4, 6) for n in (4, 41, 47, 137)],
+    Case("ipv4 udp where the hash looks into tunnels", verdict="forward", **into("deep0", packets.udp, OUT4)),
+    Case("ipv6 fragment that no lookup describes", verdict="pass_options",
+         **into("deep0", packets.fragment, OUT6, 0, True, bytes(64))),
+    Case("ipv4 fragment where those of ipv6 are passed", verdict="forward",
+         **into("deep0", packets.fragment, OUT4, 0, True, bytes(64))),
+    Case("ipv6 fragment looked up by its header's number", verdict="forward",
+         **into("split0", packets.fragment, OUT6, 0, True, bytes(64), protocol=POLICY_PROTOCOL)),
 ]  # fmt: skip
 FIB_ANSWERS = [
     *both("fib lookup refused", "pass_fib_refused", lambda f: packets.udp(out(f)), router="fib_refused"),
@@ -269,7 +356,7 @@ ENCAP = both(
 )
 SHARED_TABLES = [
     *FORWARD, *FRAGMENTS, *TTL, *ROUTED, *POLICY, *TOO_BIG, *MULTI_BUFFER, *ETHERNET, *MARTIANS, *HEADERS, *LENGTHS,
-    *FIB_ANSWERS,
+    *ICMP, *OWN_SOURCES, *ROUTE_MTU, *FLAGS, *FIB_ANSWERS,
 ]  # fmt: skip
 
 
@@ -301,7 +388,7 @@ def expected_counts(case: Case, length: int) -> dict[str, PortCounters]:
         port: PortCounters(ingress={case.verdict: Traffic(1, length)}, fib_codes={} if code == NOT_ASKED else {code: 1})
     }
     if case.verdict == "forward":
-        counts[case.egress] = PortCounters(egress=Traffic(1, length))
+        counts[case.egress] = replace(counts.get(case.egress, PortCounters()), egress=Traffic(1, length))
     return counts
 
 
@@ -440,20 +527,3 @@ def _next_hop(router, packet: Packet) -> bytes:
     action, after = router.run(bytes(packet))
     assert action == XDP_REDIRECT
     return after[:6]
-
-
-# --- where the kernel does otherwise -----------------------------------------------------------------
-# Tried by sending the same frames through the same namespace without XDP. Take a case out when it passes.
-
-KNOWN_DIFFERENCES = [
-    Case("ipv4 source is the router's own address", packets.udp(OUT4, src="10.0.1.1"), "pass_martian"),
-    Case("ipv4 source is a subnet's broadcast address", packets.udp(OUT4, src="10.0.1.255"), "pass_martian"),
-    Case("ipv4 over the unlocked mtu of a route", packets.udp_of_length("10.41.0.5", 1001), "pass_too_big"),
-]  # fmt: skip
-
-
-@pytest.mark.xfail(strict=True, reason="forwarded as it is; the kernel drops, fragments or answers it instead")
-@described(KNOWN_DIFFERENCES)
-def test_known_difference(case, router):
-    action, _ = router.run(bytes(case.packet))
-    assert action == expected_action(case.verdict)

@@ -12,8 +12,9 @@ from controlplane import dataplane as dataplane_module
 from controlplane import libbpf, source
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
+from controlplane.interface import Interface
 from controlplane.pins import LAYOUT_VERSION
-from controlplane.reconcile import Attach, Detach, Interface, Mode, SetInterface, StopTransmit, Transmit
+from controlplane.reconcile import Attach, Detach, Mode, SetInterface, StopTransmit, Transmit
 from tests import packets
 from tests.bpf.network import PORTS, Namespace, build_links, destination
 
@@ -90,8 +91,8 @@ def test_map_values_are_as_large_as_their_members(router):
     limits = source.limits()
     traffic = 8 + 8
     assert {name: ct.sizeof(router.dataplane._bcc[name.encode()].Leaf) for name in MAPS - {"counters"}} == {
-        "interfaces": 4 + 4 + 6 + 2,
-        "low_interfaces": 4 + 4 + 6 + 2,
+        "interfaces": 4 + 4 + 4 + 4 + 6 + 2,
+        "low_interfaces": 4 + 4 + 4 + 4 + 6 + 2,
         "slot_owners": limits["PORT_NAME_LEN"],
         "tx_ports": 4,
         "settings": 4,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.interface import Interface, InterfaceFlag
 from controlplane.link import Link
 from controlplane.netdev import NDO_XMIT, NDO_XMIT_SG
 from controlplane.reconcile import (
@@ -16,7 +17,6 @@ from controlplane.reconcile import (
     Desired,
     Detach,
     DropInterface,
-    Interface,
     Mode,
     SetInterface,
     StopTransmit,
@@ -25,6 +25,7 @@ from controlplane.reconcile import (
     refusal,
     transmit_refusal,
 )
+from controlplane.settings import PortSettings, Settings
 
 NATIVE, GENERIC = Mode.NATIVE, Mode.GENERIC
 A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
@@ -32,12 +33,22 @@ LEFT = Link(ifindex=5, name="left", mac=A, mtu=1500, up=True, carrier=True, kind
 RIGHT = Link(ifindex=6, name="right", mac=B, mtu=1500, up=True, carrier=True, kind="veth")
 SLOTS = {"left": 1, "right": 2}
 TAKES_ALL = {5: NDO_XMIT | NDO_XMIT_SG, 6: NDO_XMIT | NDO_XMIT_SG}
-LEFT_ENTRY, RIGHT_ENTRY = Interface(1, 1500, A, True), Interface(2, 1500, B, True)
+SG = InterfaceFlag.TX_MULTI_BUFFER
+SETTINGS = Settings(
+    ipv6_forwarding=True, hash_policy4=1, hash_policy6=1, rules6_by_protocol=False,
+    ports={name: PortSettings(reverse_path=0, ipv6_mtu=9000) for name in ("left", "right", "spare")},
+)  # fmt: skip
+"""Of which no flag follows"""
+LEFT_ENTRY, RIGHT_ENTRY = Interface(1, 1500, A, SG, 1500), Interface(2, 1500, B, SG, 1500)
 
 
-def wish(*links: Link, ports=("left", "right"), mode=NATIVE, features=TAKES_ALL, slots=SLOTS) -> Desired:
+def wish(*links: Link, ports=("left", "right"), mode=NATIVE, features=TAKES_ALL, slots=SLOTS, **more) -> Desired:
     return Desired(
-        ports={name: mode for name in ports}, slots=slots, links={link.name: link for link in links}, features=features
+        ports={name: mode for name in ports},
+        slots=slots,
+        links={link.name: link for link in links},
+        features=features,
+        **{"settings": SETTINGS, **more},
     )
 
 
@@ -148,7 +159,7 @@ CASES = {
     "another MTU": (
         wish(LEFT, replace(RIGHT, mtu=9000)),
         settled(),
-        [SetInterface(6, replace(RIGHT_ENTRY, mtu=9000))],
+        [SetInterface(6, replace(RIGHT_ENTRY, mtu=9000, ipv6_mtu=9000))],
     ),
     "another MAC": (wish(LEFT, replace(RIGHT, mac=A)), settled(), [SetInterface(6, replace(RIGHT_ENTRY, mac=A))]),
     "another mode: off, then on": (
@@ -159,19 +170,19 @@ CASES = {
     "a device that can no longer transmit": (
         wish(LEFT, RIGHT, features={5: TAKES_ALL[5], 6: 0}),
         settled(),
-        [StopTransmit(2), SetInterface(6, replace(RIGHT_ENTRY, tx_multi_buffer=False))],
+        [StopTransmit(2), SetInterface(6, replace(RIGHT_ENTRY, flags=0))],
     ),
     "a device whose features are not known yet": (
         wish(LEFT, RIGHT, features={5: TAKES_ALL[5]}),
-        replace(settled(), interfaces={5: LEFT_ENTRY, 6: replace(RIGHT_ENTRY, tx_multi_buffer=False)}),
+        replace(settled(), interfaces={5: LEFT_ENTRY, 6: replace(RIGHT_ENTRY, flags=0)}),
         [StopTransmit(2)],
     ),
     "a kernel that tells no features: trusted to transmit, but not several buffers": (
         wish(LEFT, RIGHT, features=None),
         settled(),
         [
-            SetInterface(5, replace(LEFT_ENTRY, tx_multi_buffer=False)),
-            SetInterface(6, replace(RIGHT_ENTRY, tx_multi_buffer=False)),
+            SetInterface(5, replace(LEFT_ENTRY, flags=0)),
+            SetInterface(6, replace(RIGHT_ENTRY, flags=0)),
         ],
     ),
     "a port enslaved to a bridge is a port no longer": (
@@ -185,7 +196,7 @@ CASES = {
         Actual(
             attached={5: NATIVE, 6: NATIVE, 8: GENERIC},
             dead={9},
-            interfaces={5: LEFT_ENTRY, 6: RIGHT_ENTRY, 8: Interface(3, 1500, A, False)},
+            interfaces={5: LEFT_ENTRY, 6: RIGHT_ENTRY, 8: Interface(3, 1500, A)},
             transmitting={1: 5, 2: 6, 3: 8},
         ),
         [StopTransmit(3), Detach(9), Detach(8), DropInterface(8)],
@@ -205,13 +216,33 @@ def test_operations(desired, actual, operations):
 
 @pytest.mark.parametrize("upper", sorted(SWITCHED_BY_UPPER))
 def test_a_device_whose_frames_belong_to_its_upper_is_refused(upper):
-    assert upper in refusal(replace(LEFT, upper_kind=upper))
+    assert upper in refusal(replace(LEFT, upper_kind=upper), [])
 
 
 def test_what_is_no_ethernet_device_is_refused():
-    assert refusal(replace(LEFT, mac="")) == refusal(replace(LEFT, mac="0a:00:00:01")) == "not an Ethernet device"
-    assert refusal(replace(LEFT, name="lo", mac="00:00:00:00:00:00")) == "not an Ethernet device"
-    assert refusal(LEFT) == refusal(replace(LEFT, upper_kind="vrf")) == ""
+    for link in (
+        replace(LEFT, mac=""),
+        replace(LEFT, mac="0a:00:00:01"),
+        replace(LEFT, name="lo", mac="00:00:00:00:00:00"),
+    ):
+        assert refusal(link, []) == "not an Ethernet device"
+    assert refusal(LEFT, [LEFT]) == refusal(replace(LEFT, upper_kind="vrf"), []) == ""
+
+
+def test_a_device_is_refused_when_one_on_top_of_it_may_take_its_frames():
+    upper = replace(RIGHT, name="upper", kind="macvlan", lower=LEFT.ifindex, takes_frames=True)
+    assert "upper (macvlan)" in refusal(LEFT, [LEFT, upper])
+    assert refusal(LEFT, [replace(upper, takes_frames=False)]) == ""
+    assert refusal(RIGHT, [upper]) == ""
+
+
+def test_a_guarded_port_stays_attached_and_nothing_is_redirected_to_it():
+    desired = wish(LEFT, RIGHT, guarded={"right": "chain forward"})
+    entry = replace(RIGHT_ENTRY, flags=SG | InterfaceFlag.GUARDED)
+    assert reconcile(desired, settled()) == [StopTransmit(2), SetInterface(6, entry)]
+    assert transmit_refusal(RIGHT, desired) == "chain forward"
+    guarded = Actual({5: NATIVE, 6: NATIVE}, set(), {5: LEFT_ENTRY, 6: entry}, {1: 5})
+    assert reconcile(wish(LEFT, RIGHT), guarded) == [SetInterface(6, RIGHT_ENTRY), Transmit(2, 6)]
 
 
 def test_why_nothing_is_redirected_to_a_device():
@@ -290,13 +321,14 @@ def wishes(draw) -> Desired:
     slots = dict(zip(_NAMES, draw(st.permutations(range(1, 1 + len(_NAMES)))), strict=True))
     bits = st.integers(0, (NDO_XMIT | NDO_XMIT_SG) * 2 - 1)
     features = draw(st.one_of(st.none(), st.dictionaries(_IFINDEXES, bits)))
-    return Desired(ports, slots, links, features)
+    guarded = dict.fromkeys(draw(st.sets(st.sampled_from(_NAMES))), "a rule")
+    return Desired(ports, slots, links, features, guarded=guarded)
 
 
 @st.composite
 def kernels(draw) -> Actual:
     attached = draw(st.dictionaries(_IFINDEXES, _MODES))
-    entries = st.builds(Interface, slot=st.integers(1, 6), mtu=_MTUS, mac=_MACS, tx_multi_buffer=st.booleans())
+    entries = st.builds(Interface, slot=st.integers(1, 6), mtu=_MTUS, mac=_MACS, flags=st.integers(0, 1))
     return Actual(
         attached=attached,
         dead=draw(st.sets(_IFINDEXES)) - attached.keys(),
@@ -329,7 +361,8 @@ def test_the_operations_lead_to_what_is_wished_and_there_they_end(desired, actua
     assert kernel.transmitting == {
         desired.slots[name]: ifindex
         for ifindex, name in ports.items()
-        if desired.links[name].up
+        if name not in desired.guarded
+        and desired.links[name].up
         and desired.links[name].carrier
         and (desired.features is None or desired.features.get(ifindex, 0) & NDO_XMIT)
     }

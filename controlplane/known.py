@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is known of the kernel, from the monitor's events."""
+
+import logging
+from collections.abc import Iterable
+
+from controlplane import events, settings
+from controlplane.census import RouteCounter
+from controlplane.link import Link
+from controlplane.settings import Settings
+
+log = logging.getLogger("xdprouter.known")
+
+
+class Known:
+    def __init__(self):
+        self.links: dict[int, Link] = {}
+        self.features: dict[int, int] = {}
+        self.settings = Settings()
+        self.routes = RouteCounter()
+        self.link_events = 0
+        """A link that goes down takes its routes along without a word about them."""
+        self._settings_stale = True
+
+    def take(self, event: events.Event) -> None:
+        match event:
+            case events.LinkSet(link):
+                self.links[link.ifindex] = link
+                self._link_changed()
+            case events.LinkGone(ifindex):
+                self.links.pop(ifindex, None)
+                self.features.pop(ifindex, None)
+                self._link_changed()
+            case events.FeaturesSet(ifindex, features):
+                self.features[ifindex] = features
+            case events.RoutesNoted(notes):
+                self.routes.announce(notes)
+            case events.SettingsChanged():
+                self._settings_stale = True
+            case events.Resync(overrun):
+                self.links.clear()
+                self.features.clear()
+                self._link_changed()
+                if overrun:
+                    log.warning("netlink events were lost; everything is read anew")
+            case events.Synced():
+                pass
+
+    def tick(self) -> None:
+        """Once a second: most sysctls change without an event."""
+        self._settings_stale = True
+
+    def read_settings(self, ports: Iterable[str]) -> None:
+        """Anew, if they may have changed or there are other ports."""
+        names = sorted(ports)
+        if self._settings_stale or sorted(self.settings.ports) != names:
+            self.settings = settings.read(names)
+            self._settings_stale = False
+
+    def by_name(self) -> dict[str, Link]:
+        return {link.name: link for link in self.links.values()}
+
+    def _link_changed(self) -> None:
+        self.link_events += 1
+        self._settings_stale = True

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The longest-prefix tries of bpf/maps.h, made to hold what RouteNotes says."""
+
+import ctypes as ct
+import sys
+from collections.abc import Iterable
+
+from controlplane.counters import Traffic
+from controlplane.notes import Prefix, RouteNotes
+from controlplane.source import limits
+
+_EVERYTHING = Prefix(bytes(4), 0)
+
+
+class NoteMaps:
+    """`tables`: BCC's tables by name. What earlier processes wrote is read back once; since then this
+    object is the only writer.
+
+    More notes than a trie holds become one for all addresses: then the kernel decides about more packets,
+    never about fewer. Of blackholes, those beyond the limit drop as well but are not counted one by one.
+    """
+
+    def __init__(self, tables):
+        self._own = tables[b"own_sources"]
+        self._bits = tables[b"own_source_bits"]
+        self._narrow = tables[b"narrow_routes"]
+        self._blackhole_tables = {4: tables[b"blackholes4"], 16: tables[b"blackholes6"]}
+        self._known_own = {_prefix(key) for key in self._own}
+        self._known_narrow = {_prefix(key): leaf.value for key, leaf in self._narrow.items()}
+        self._known_blackholes = {_prefix(key) for table in self._blackhole_tables.values() for key in table}
+        self._words = [word.value for word in self._bits.values()]
+
+    def sync(self, notes: RouteNotes) -> None:
+        self._sync_own(notes.own if len(notes.own) <= limits()["MAX_OWN_SOURCES"] else {_EVERYTHING})
+        narrow = notes.narrow
+        if len(narrow) > limits()["MAX_NARROW_ROUTES"]:
+            narrow = {_EVERYTHING: min(narrow.values())}
+        self._sync_narrow(narrow)
+        for table in self._blackhole_tables.values():
+            self._sync_blackholes(table, {p for p in notes.blackholes if len(p.address) == _address_size(table)})
+
+    @property
+    def wide_own_sources(self) -> bool:
+        """Whether some of own_sources are more than one address, which the bit map cannot tell."""
+        return any(prefix.length < 32 for prefix in self._known_own)
+
+    @property
+    def narrow_mtu(self) -> int:
+        """The smallest MTU of narrow_routes; beyond any datagram if there is none."""
+        return min(self._known_narrow.values(), default=0xFFFFFFFF)
+
+    def blackholes(self) -> dict[Prefix, Traffic]:
+        """What each blackhole route has swallowed since it is known."""
+        return {
+            _prefix(key): Traffic(leaf.packets, leaf.bytes)
+            for table in self._blackhole_tables.values()
+            for key, leaf in table.items()
+        }
+
+    # A source must be in the trie while its bit is set: added first, removed last.
+
+    def _sync_own(self, own: set[Prefix]) -> None:
+        for prefix in own - self._known_own:
+            self._own[_key(self._own, prefix)] = ct.c_uint(1)
+        words = _bit_map(own, len(self._words))
+        for index, word in enumerate(words):
+            if word != self._words[index]:
+                self._bits[ct.c_uint(index)] = ct.c_ulonglong(word)
+        self._words = words
+        for prefix in self._known_own - own:
+            del self._own[_key(self._own, prefix)]
+        self._known_own = set(own)
+
+    def _sync_narrow(self, narrow: dict[Prefix, int]) -> None:
+        for prefix, mtu in narrow.items():
+            if self._known_narrow.get(prefix) != mtu:
+                self._narrow[_key(self._narrow, prefix)] = ct.c_uint(mtu)
+        for prefix in self._known_narrow.keys() - narrow.keys():
+            del self._narrow[_key(self._narrow, prefix)]
+        self._known_narrow = dict(narrow)
+
+    def _sync_blackholes(self, table, wanted: set[Prefix]) -> None:
+        known = {prefix for prefix in self._known_blackholes if len(prefix.address) == _address_size(table)}
+        for prefix in known - wanted:
+            del table[_key(table, prefix)]
+            self._known_blackholes.discard(prefix)
+        room = limits()["MAX_BLACKHOLES"] - len(known & wanted)
+        for prefix in sorted(wanted - known, key=str)[:room]:
+            table[_key(table, prefix)] = table.Leaf()
+            self._known_blackholes.add(prefix)
+
+
+def own_source_bit(address: bytes) -> int:
+    """own_source_bit() of bpf/source_address.h."""
+    return (int.from_bytes(address, sys.byteorder) * 0x9E3779B1 & 0xFFFFFFFF) >> 16
+
+
+def _bit_map(own: Iterable[Prefix], size: int) -> list[int]:
+    words = [0] * size
+    for prefix in own:
+        if prefix.length == 32:
+            bit = own_source_bit(prefix.address)
+            words[bit // 64 % size] |= 1 << bit % 64
+    return words
+
+
+def _address_size(table) -> int:
+    return ct.sizeof(table.Key) - 4
+
+
+def _key(table, prefix: Prefix):
+    return table.Key.from_buffer_copy(prefix.length.to_bytes(4, sys.byteorder) + prefix.address)
+
+
+def _prefix(key) -> Prefix:
+    data = bytes(key)
+    return Prefix(data[4:], int.from_bytes(data[:4], sys.byteorder))

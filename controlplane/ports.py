@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The ports that are wished for: how each is, why, and what it carries."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controlplane.counters import PortCounters, Rates, rates
+from controlplane.dataplane import Dataplane
+from controlplane.link import Link
+from controlplane.reconcile import Desired, Mode, PortState, refusal, transmit_refusal
+
+log = logging.getLogger("xdprouter.ports")
+
+RETRY_S = 10.0
+"""A port that refused the program is tried again after this time, or when its device changes."""
+
+
+@dataclass(frozen=True)
+class PortView:
+    name: str
+    state: PortState
+    reason: str
+    mode: Mode
+    slot: int
+    link: Link | None
+    counters: PortCounters
+    rates: Rates
+
+
+@dataclass
+class _Failure:
+    reason: str
+    link: Link
+    retry_at: float
+
+
+@dataclass
+class _Sample:
+    at: float
+    counters: PortCounters
+    rates: Rates = field(default_factory=Rates)
+
+
+class Ports:
+    """Name -> mode of each wished port, with its last failure, state and counter reading."""
+
+    def __init__(self, wished: Mapping[str, Mode]):
+        self.modes: dict[str, Mode] = dict(wished)
+        self._failures: dict[str, _Failure] = {}
+        self._samples: dict[str, _Sample] = {}
+        self._states: dict[str, tuple[PortState, str]] = {}
+
+    def wish(self, name: str, mode: Mode) -> None:
+        self.modes[name] = mode
+        self._failures.pop(name, None)
+
+    def forget(self, name: str) -> bool:
+        """False if it was not wished."""
+        known = self.modes.pop(name, None) is not None
+        for table in (self._failures, self._samples, self._states):
+            table.pop(name, None)
+        return known
+
+    def fail(self, name: str, reason: str, link: Link) -> None:
+        """The device refused the program."""
+        self._failures[name] = _Failure(reason, link, time.monotonic() + RETRY_S)
+
+    def attachable(self, links: Mapping[str, Link]) -> dict[str, Mode]:
+        """Without those that refused, until their device changes or it is time to try again."""
+        for name, failure in list(self._failures.items()):
+            if links.get(name) != failure.link or time.monotonic() >= failure.retry_at:
+                del self._failures[name]
+        return {name: mode for name, mode in self.modes.items() if name not in self._failures}
+
+    def note_states(self, desired: Desired) -> None:
+        """Work out every port's state, and log what has changed."""
+        for name in self.modes:
+            state = self._state(name, desired)
+            if self._states.get(name) != state:
+                self._states[name] = state
+                level = _LEVELS.get(state[0], logging.INFO)
+                log.log(level, "port %s is %s%s", name, state[0], f": {state[1]}" if state[1] else "")
+
+    def refused(self) -> dict[str, str]:
+        """Port -> reason, of the ports that cannot be attached."""
+        return {name: reason for name, (state, reason) in self._states.items() if state is PortState.UNSUPPORTED}
+
+    def out_of_sync(self) -> list[str]:
+        return [
+            f"port {name} is {state}: {reason}"
+            for name, (state, reason) in self._states.items()
+            if state in (PortState.ABSENT, PortState.UNSUPPORTED)
+        ]
+
+    def sample(self, dataplane: Dataplane) -> None:
+        """Read the counters, for the rates since the reading before."""
+        now = time.monotonic()
+        for name, slot in dataplane.owners().items():
+            if name not in self.modes:
+                continue
+            counters = dataplane.counters(slot)
+            last = self._samples.get(name)
+            rate = rates(last.counters, counters, now - last.at) if last else Rates()
+            self._samples[name] = _Sample(now, counters, rate)
+
+    def view(self, name: str, dataplane: Dataplane, link: Link | None) -> PortView:
+        state, reason = self._states[name]
+        slot = dataplane.owners()[name]
+        sample = self._samples.get(name)
+        return PortView(
+            name=name,
+            state=state,
+            reason=reason,
+            mode=self.modes[name],
+            slot=slot,
+            link=link,
+            counters=dataplane.counters(slot),
+            rates=sample.rates if sample else Rates(),
+        )
+
+    def _state(self, name: str, desired: Desired) -> tuple[PortState, str]:
+        link = desired.links.get(name)
+        if link is None:
+            return PortState.ABSENT, "no such device yet; waiting for it"
+        if name in self._failures:
+            return PortState.UNSUPPORTED, self._failures[name].reason
+        if reason := refusal(link, desired.links.values()):
+            return PortState.UNSUPPORTED, f"{name} is {reason}"
+        if not link.up or not link.carrier:
+            return PortState.DOWN, transmit_refusal(link, desired)
+        if name in desired.guarded:
+            return PortState.GUARDED, desired.guarded[name]
+        return PortState.ACTIVE, transmit_refusal(link, desired)
+
+
+_LEVELS = {PortState.UNSUPPORTED: logging.ERROR, PortState.GUARDED: logging.WARNING}
