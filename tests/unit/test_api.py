@@ -18,6 +18,7 @@ KINDS = {"malformed", "version", "unknown", "refused", "internal"}
 REQUESTS = [
     api.StatusRequest(),
     api.PortsRequest(),
+    api.BlackholesRequest(),
     api.AttachRequest("eth0"),
     api.AttachRequest("eth0", "generic"),
     api.DetachRequest("eth0"),
