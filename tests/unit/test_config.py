@@ -81,7 +81,7 @@ def test_every_key_is_read(tmp_path):
         ({"netlink_recieve_buffer": 1}, "did you mean 'netlink_receive_buffer'?"),
         ({"ports": []}, "unknown key 'ports'; did you mean 'port'?"),
         ({"MODE": "native"}, "unknown key 'MODE'; known keys: mode, on_exit"),
-        ({"zzz": 1}, "known keys: mode, on_exit, control_group, netlink_receive_buffer, port"),
+        ({"zzz": 1}, "known keys: mode, on_exit, guard, control_group, netlink_receive_buffer, port"),
         ({"port": [{"nmae": "eth0"}]}, "port: unknown key 'nmae'; did you mean 'name'?"),
         ({"port": [{"name": "eth0", "moed": "native"}]}, "port: unknown key 'moed'; did you mean 'mode'?"),
         ({"port": [{"name": "eth0", "vlan": 1}]}, "port: unknown key 'vlan'; known keys: name, mode"),
