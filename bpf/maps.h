@@ -69,3 +69,15 @@ struct route_changes {
 	u64 last_ns; /* CLOCK_MONOTONIC */
 };
 PINNED("array", u32, struct route_changes, route_changes, 1);
+
+/*
+ * Whether the operator's firewall is as it was when the control plane last looked. One array entry each:
+ * the kernel adds to `changes` at any moment, so user space must never write the same entry.
+ */
+enum guard_entry {
+	GUARD_CHANGES,  /* announcements of rules, counted by guard_events.h while enforced */
+	GUARD_EXAMINED, /* the count of changes, read before the last look */
+	GUARD_ENFORCED, /* 0: changes are announced to user space but do not stop the fast path */
+	GUARD_ENTRIES,
+};
+PINNED("array", u32, u64, guard, GUARD_ENTRIES);

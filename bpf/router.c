@@ -9,6 +9,8 @@
 #include "parse.h"
 #include "fib.h"
 #include "rewrite.h"
+#include "guard.h"
+#include "guard_events.h"
 #include "redirect_errors.h"
 #include "route_events.h"
 
@@ -59,6 +61,8 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	enum verdict verdict;
 	u32 out_slot = 0;
 
+	if (firewall_changed())
+		return PASS_GUARDED;
 	verdict = parse_ethernet(p, ingress->mac);
 	if (verdict != FORWARD)
 		return verdict;

@@ -31,6 +31,7 @@ enum verdict {
 	PASS_UNKNOWN_PORT,       /* came in on a device that is not (or no longer) a port */
 	PASS_FIB_REFUSED,        /* the FIB lookup itself failed: kernel without a feature */
 	PASS_FIB_OTHER,          /* a FIB answer this program does not know */
+	PASS_GUARDED,            /* a firewall, tc or IPsec rule must see it */
 	VERDICT_COUNT,
 };
 
