@@ -30,10 +30,9 @@ HARMLESS_MATCHES = frozenset(
     "statistic string tcpmss time u32 bpf cgroup cpu devgroup nfacct osf quota rateest rpfilter ipcomp l2tp".split()
 )
 HARMLESS_TARGETS = frozenset(
-    ["", "ERROR"]
-    + "REJECT LOG NFLOG ULOG MARK TCPMSS TCPOPTSTRIP DSCP TOS TTL HL ECN CLASSIFY CHECKSUM AUDIT SET TRACE NFQUEUE RATEEST "
-    "IDLETIMER LED SECMARK HMARK TEE".split()
-)
+    "REJECT LOG NFLOG ULOG MARK TCPMSS TCPOPTSTRIP DSCP TOS TTL HL ECN CLASSIFY CHECKSUM AUDIT SET TRACE NFQUEUE RATEEST "
+    "IDLETIMER LED SECMARK HMARK TEE ERROR".split()
+) | {""}  # nameless: ACCEPT, DROP, RETURN and jumps
 
 _COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 _NETLINK_NETFILTER = 12
@@ -72,8 +71,12 @@ def examine() -> list[Finding]:
             if tracks_loopback(family):
                 return [Finding(None, f"conntrack: tracks {name} packets, though no rule was found that needs it")]
         except (OSError, NetlinkError) as error:
+            if error.errno == errno.EAFNOSUPPORT:  # no such family in this kernel
+                continue
             why = f"cannot be told without the loopback device ({error})"
-            text = f"conntrack: has connections in its table; whether it is in use {why}: `conntrack -F` empties the table"
+            text = (
+                f"conntrack: has connections in its table; whether it is in use {why}: `conntrack -F` empties the table"
+            )
             return [Finding(None, text)]
     return []
 

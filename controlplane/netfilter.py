@@ -311,5 +311,3 @@ def _text(value: bytes) -> str:
 
 def _number(value: bytes | None) -> int:
     return int.from_bytes(value or b"", "big")
-
-
