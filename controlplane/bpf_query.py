@@ -7,6 +7,7 @@ network namespace.
 
 import ctypes as ct
 import errno
+import functools
 import os
 import struct
 
@@ -81,14 +82,18 @@ def _netfilter_hook(link: int) -> tuple[int, int] | None:
     return (family, hook) if kind == _LINK_TYPE_NETFILTER else None
 
 
+@functools.cache
+def _libc() -> ct.CDLL:
+    return ct.CDLL(None, use_errno=True)
+
+
 def _bpf(command: int, request: bytearray) -> int:
     """The system call; the kernel's answer is in `request`. Raises OSError."""
     number = _SYSCALL.get(os.uname().machine)
     if number is None:
         raise DataplaneError(f"the number of the bpf system call on {os.uname().machine} is not known")
-    libc = ct.CDLL(None, use_errno=True)
-    buffer = (ct.c_ubyte * len(request)).from_buffer(request)
-    result = libc.syscall(ct.c_long(number), ct.c_long(command), buffer, ct.c_long(len(request)))
+    buffer = ct.c_char.from_buffer(request)
+    result = _libc().syscall(ct.c_long(number), ct.c_long(command), ct.byref(buffer), ct.c_long(len(request)))
     if result < 0:
         code = ct.get_errno()
         raise OSError(code, os.strerror(code))

@@ -10,9 +10,10 @@ from controlplane import conntrack, ipvs, traffic_control
 from controlplane.bpf_query import NetfilterLinks
 from controlplane.errors import NetlinkError, NetlinkOverrun
 from controlplane.finding import Finding
-from controlplane.netfilter import NETLINK_NETFILTER, Netfilter
+from controlplane.netfilter import Netfilter
 from controlplane.netfilter_hooks import NetfilterHooks
 from controlplane.netlink import NetlinkSocket
+from controlplane.ruleset import NETLINK_NETFILTER
 from controlplane.xfrm import NETLINK_XFRM, Xfrm
 from controlplane.xtables import Xtables
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from controlplane.errors import NetlinkError
 from controlplane.finding import Finding
-from controlplane.netfilter import NETLINK_NETFILTER, NFGENMSG, kernel_without
 from controlplane.netlink import HEADER, NetlinkSocket, attribute, attributes, messages
+from controlplane.ruleset import NETLINK_NETFILTER, NFGENMSG, kernel_without
 
 NFNL_SUBSYS_HOOK = 12
 _HOOK_GET = NFNL_SUBSYS_HOOK << 8

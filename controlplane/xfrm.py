@@ -86,7 +86,7 @@ def policies(data: bytes) -> Iterator[tuple[int, str]]:
             continue
         fields = _POLICY.unpack_from(data, start)
         destination, source, family, destination_len, source_len = fields[0], fields[1], *fields[6:9]
-        direction = fields[13]
+        direction = fields[14]
         if direction not in _DIRECTIONS:  # in, or of one socket
             continue
         row = dict(attributes(data[start + _POLICY.size : offset + length]))

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the guard finds in real namespaces, and that it stops finding it."""
 
+import ctypes as ct
 import errno
 import itertools
 import os
 import socket
+import struct
+import sys
 
 import pytest
 
-from controlplane import bpf_query, netfilter, xtables
+from controlplane import bpf_query, netfilter, ruleset, xtables
 from controlplane.guard import Examiner, Finding, examine
 from lab import namespace
 from tests.lab.legacy_table import DROP, Rule, replace_table, state_match
@@ -124,7 +127,7 @@ def test_a_netdev_chain_concerns_its_devices_only(router, hook):
     )
     (found,) = router.look()
     assert found.device == "p1"
-    assert found.text.startswith(f"nftables: chain netdev fw c ({hook} of p1): counter")
+    assert found.text == f"nftables: chain netdev fw c ({hook} of p1): counter"
     router.nft("delete table netdev fw")
     assert router.look() == []
 
@@ -183,7 +186,7 @@ def test_nat(router):
 def test_an_unexplained_tracker_is_found_by_asking_the_kernel(router, monkeypatch):
     router.nft(TRACKERS["input"][0])
     assert loopback_is_tracked(router)
-    monkeypatch.setattr(netfilter, "tracking_expression", lambda name: False)
+    monkeypatch.setattr(ruleset, "tracking_expression", lambda name: False)
     assert router.texts() == ["conntrack: tracks IPv4 packets, though no rule was found that needs it"]
 
 
@@ -315,9 +318,6 @@ def test_a_tcx_program(router):
 
 def tcx_link(ifindex: int) -> int:
     """A tcx link (closing its fd detaches it) whose program answers TCX_NEXT."""
-    import ctypes as ct
-    import struct
-
     code = ct.create_string_buffer(struct.pack("=BBhiBBhi", 0xB7, 0, 0, -1, 0x95, 0, 0, 0))  # r0 = -1; exit
     name = ct.create_string_buffer(b"GPL")
     load = struct.pack("=IIQQ", 3, 2, ct.addressof(code), ct.addressof(name)).ljust(64, b"\0")  # SCHED_CLS
@@ -369,7 +369,7 @@ def test_what_cannot_be_read_counts_as_a_firewall(router):
     script = (
         "import sys; from controlplane.guard import examine; print(*[f.text for f in examine({'p0': 1})], sep='\\n')"
     )
-    argv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", os.sys.executable, "-c", script]
+    argv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", sys.executable, "-c", script]
     done = namespace.run(router.name, argv)
     assert done.returncode == 0, done.stderr
     unreadable = [line for line in done.stdout.splitlines() if line.endswith("; counted as a firewall")]
@@ -387,6 +387,7 @@ def test_an_examiner_that_breaks_is_a_finding(router, monkeypatch):
 
 def test_a_ruleset_that_always_changes_is_a_finding(router, monkeypatch):
     router.nft("table inet fw { chain c { type filter hook input priority 0; }; }")
-    monkeypatch.setattr(netfilter, "generation", lambda sock, numbers=itertools.count(): next(numbers))
+    numbers = itertools.count()
+    monkeypatch.setattr(netfilter, "generation", lambda sock: next(numbers))
     (text,) = router.texts()
     assert text.startswith("nftables rules cannot be read: ")
