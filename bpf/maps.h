@@ -112,3 +112,15 @@ PINNED_TRIE(struct prefix4, u32, narrow_routes, MAX_NARROW_ROUTES);
 /* Blackhole routes, with what they swallowed. */
 PINNED_TRIE(struct prefix4, struct traffic, blackholes4, MAX_BLACKHOLES);
 PINNED_TRIE(struct prefix6, struct traffic, blackholes6, MAX_BLACKHOLES);
+
+/*
+ * Whether the operator's firewall is as it was when the control plane last looked. One array entry each:
+ * the kernel adds to `changes` at any moment, so user space must never write the same entry.
+ */
+enum guard_entry {
+	GUARD_CHANGES,  /* announcements of rules, counted by guard_events.h while enforced */
+	GUARD_EXAMINED, /* the count of changes, read before the last look */
+	GUARD_ENFORCED, /* 0: changes are announced to user space but do not stop the fast path */
+	GUARD_ENTRIES,
+};
+PINNED("array", u32, u64, guard, GUARD_ENTRIES);

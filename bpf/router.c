@@ -11,6 +11,8 @@
 #include "source_address.h"
 #include "routes.h"
 #include "rewrite.h"
+#include "guard.h"
+#include "guard_events.h"
 #include "redirect_errors.h"
 #include "route_events.h"
 
@@ -58,7 +60,7 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	u32 out_slot = 0;
 	bool ipv4;
 
-	if (ingress->flags & GUARDED)
+	if (ingress->flags & GUARDED || firewall_changed())
 		return PASS_GUARDED;
 	p->flags = ingress->flags;
 	verdict = parse_ethernet(p, ingress->mac);

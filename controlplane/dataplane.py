@@ -35,6 +35,8 @@ from controlplane.reconcile import (
 _MODE_FLAGS = {Mode.NATIVE: libbpf.XDP_FLAGS_DRV_MODE, Mode.GENERIC: libbpf.XDP_FLAGS_SKB_MODE}
 RTM_SETLINK, IFLA_XDP, IFLA_XDP_FD, IFLA_XDP_FLAGS = 19, 43, 1, 3
 XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
+_GUARD_CHANGES, _GUARD_EXAMINED, _GUARD_ENFORCED = range(3)
+"""enum guard_entry in bpf/maps.h"""
 
 
 class Dataplane:
@@ -51,6 +53,11 @@ class Dataplane:
         self._lib = Libbpf(_import_bcc().lib)
         self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
         self.route_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_event")
+        self.guard_filter_fds = {
+            name: self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, name)
+            for name in ("nftables_event", "traffic_control_event", "xfrm_event")
+        }
+        """Name of the program in bpf/guard_events.h -> fd; GuardWatch attaches them."""
         self._tracepoint = self._lib.raw_tracepoint_open(
             "xdp_redirect_err", self._load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, "redirect_failed")
         )
@@ -126,7 +133,22 @@ class Dataplane:
         leaf = self._bcc[b"route_changes"][0]
         return leaf.count, leaf.last_ns / 1e9
 
+    def guard_changes(self) -> int:
+        """Firewall changes counted so far. While it differs from what `guard_examined` was told last, every
+        packet goes to the kernel."""
+        return self._bcc[b"guard"][_GUARD_CHANGES].value
+
     # --- what is to be done ---------------------------------------------------------------------
+
+    def guard_examined(self, changes: int) -> None:
+        """Let the fast path go on: the firewall was looked at after `guard_changes` had returned `changes`."""
+        self._bcc[b"guard"][_GUARD_EXAMINED] = ct.c_uint64(changes)
+
+    def guard_enforce(self, enforced: bool) -> None:
+        """Whether a firewall change stops the fast path at once. Switching it off lets go of what waits."""
+        self._bcc[b"guard"][_GUARD_ENFORCED] = ct.c_uint64(enforced)
+        if not enforced:
+            self.guard_examined(self.guard_changes())
 
     def apply(self, operation: Operation) -> None:
         """Carry out one operation. Raises AttachError or DataplaneError; nothing is half done."""
@@ -205,7 +227,7 @@ class Dataplane:
 
     def close(self) -> None:
         """Let go of this process's handles; what is pinned goes on."""
-        for fd in (self._program, self.route_filter_fd, self._tracepoint):
+        for fd in (self._program, self.route_filter_fd, *self.guard_filter_fds.values(), self._tracepoint):
             os.close(fd)
         self._bcc.cleanup()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The one loop: an event changes what is known, then the data plane is made to match.
 
-Bursts coalesce: all queued events are taken before the data plane is looked at. Once a second the same
+Bursts coalesce: all queued events are taken before the data plane is looked at. Twice a second the same
 comparison runs without an event, so that what the kernel changed silently is put right.
 """
 
@@ -16,15 +16,17 @@ from controlplane.census import NeighbourCensus, RouteCensus, count_neighbours
 from controlplane.counters import Traffic
 from controlplane.dataplane import Dataplane
 from controlplane.errors import AttachError, DataplaneError
+from controlplane.finding import Finding
 from controlplane.known import Known
 from controlplane.monitor import NetlinkCounters, NetlinkMonitor
 from controlplane.notes import Prefix
+from controlplane.port_guard import GuardPolicy, PortGuard
 from controlplane.ports import Ports, PortView
 from controlplane.reconcile import Attach, Desired, Mode, PortState, reconcile
 
 log = logging.getLogger("xdprouter.engine")
 
-TICK_S = 1.0
+TICK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Snapshot:
     netlink: NetlinkCounters
     transmitting: dict[int, int]
     program_id: int
+    guard: GuardPolicy
+    findings: list[Finding]
 
 
 class Engine:
@@ -48,18 +52,32 @@ class Engine:
     `attach` and `detach` change the wish and carry it out before they return; `run` follows the kernel.
     """
 
-    def __init__(self, dataplane: Dataplane, ports: Mapping[str, Mode], receive_buffer: int):
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        ports: Mapping[str, Mode],
+        receive_buffer: int,
+        guard: GuardPolicy = GuardPolicy.REFUSE,
+    ):
         self._dataplane = dataplane
+        self._guard = PortGuard(guard, dataplane)
         self._receive_buffer = receive_buffer
         self._ports = Ports(ports)
         self._known = Known()
+        self._looked_at: dict[str, int] = {}
+        self._poll_firewalls = False
         self._broken = ""
         self.ready = asyncio.Event()
         """Set when the first dump is carried out."""
 
     async def run(self) -> None:
         """Follow netlink until cancelled."""
-        async with NetlinkMonitor(self._receive_buffer, self._dataplane.route_filter_fd) as self._monitor:
+        with self._guard:
+            await self._follow()
+
+    async def _follow(self) -> None:
+        filter_fd = self._dataplane.route_filter_fd
+        async with NetlinkMonitor(self._receive_buffer, filter_fd, self._guard.watch) as self._monitor:
             # Before any port forwards: whose sources the kernel would refuse is told by its routes.
             self._known.routes.count(self._fib_change())
             next_tick = time.monotonic() + TICK_S
@@ -127,12 +145,15 @@ class Engine:
             netlink=self._monitor.counters,
             transmitting=self._dataplane.actual({}).transmitting,
             program_id=self._dataplane.program_id,
+            guard=self._guard.policy,
+            findings=self._guard.findings,
         )
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         self._known.tick()
+        self._poll_firewalls = True
         self._ports.sample(self._dataplane)
 
     def _fib_change(self) -> tuple[int, int]:
@@ -144,6 +165,7 @@ class Engine:
         self._broken = ""
         try:
             self._known.read_settings(self._ports.modes)
+            self._look_for_firewalls()
             self._dataplane.sync_notes(self._known.routes.notes)
             for name in self._ports.modes:
                 self._dataplane.assign(name)
@@ -152,10 +174,19 @@ class Engine:
             for name in self._dataplane.owners():
                 if name not in self._ports.modes:
                     self._dataplane.release(name)
+            self._guard.settle()
         except DataplaneError as error:
             self._broken = str(error)
             log.error("%s", error)
         self._ports.note_states(self._desired())
+
+    def _look_for_firewalls(self) -> None:
+        devices = {link.name: link.ifindex for link in self._known.links.values() if link.name in self._ports.modes}
+        if self._known.firewall_stale or devices != self._looked_at or self._poll_firewalls:
+            self._guard.look(devices, changed=self._known.firewall_stale or devices != self._looked_at)
+            self._known.firewall_stale = False
+            self._poll_firewalls = False
+            self._looked_at = devices
 
     def _apply_once(self) -> bool:
         """False when a port refused, and the comparison must be made without it."""
@@ -182,6 +213,7 @@ class Engine:
             links=links,
             features=self._known.features if self._monitor.knows_features else None,
             settings=self._known.settings,
+            guarded=self._guard.guarded(self._ports.modes),
             wide_own_sources=notes.wide_own_sources,
             narrow_mtu=notes.narrow_mtu,
         )

@@ -42,6 +42,11 @@ class SettingsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class FirewallChanged:
+    """Of nftables, tc or XFRM something was announced."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resync:
     """Everything known so far is void; what follows, up to `Synced`, is a full dump."""
 
@@ -53,4 +58,4 @@ class Synced:
     """The dump is complete."""
 
 
-Event = LinkSet | LinkGone | FeaturesSet | RoutesNoted | SettingsChanged | Resync | Synced
+Event = LinkSet | LinkGone | FeaturesSet | RoutesNoted | SettingsChanged | FirewallChanged | Resync | Synced

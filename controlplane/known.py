@@ -20,6 +20,7 @@ class Known:
         self.routes = RouteCounter()
         self.link_events = 0
         """A link that goes down takes its routes along without a word about them."""
+        self.firewall_stale = True
         self._settings_stale = True
 
     def take(self, event: events.Event) -> None:
@@ -37,6 +38,8 @@ class Known:
                 self.routes.announce(notes)
             case events.SettingsChanged():
                 self._settings_stale = True
+            case events.FirewallChanged():
+                self.firewall_stale = True
             case events.Resync(overrun):
                 self.links.clear()
                 self.features.clear()

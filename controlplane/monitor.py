@@ -14,6 +14,7 @@ from controlplane.errors import NetlinkOverrun
 from controlplane.events import (
     Event,
     FeaturesSet,
+    FirewallChanged,
     LinkGone,
     LinkSet,
     Resync,
@@ -21,6 +22,7 @@ from controlplane.events import (
     SettingsChanged,
     Synced,
 )
+from controlplane.guard import GuardWatch
 from controlplane.link import Link
 from controlplane.netdev import NetdevSocket
 from controlplane.netlink import NetlinkSocket, messages
@@ -47,10 +49,11 @@ class NetlinkMonitor:
     `Resync` and `Synced`: there is one code path to the truth.
     """
 
-    def __init__(self, receive_buffer: int, route_filter_fd: int):
+    def __init__(self, receive_buffer: int, route_filter_fd: int, guard_watch: GuardWatch):
         self.counters = NetlinkCounters()
         self._receive_buffer = receive_buffer
         self._route_filter_fd = route_filter_fd
+        self._guard_watch = guard_watch
         self._queue: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._marshal = MarshalRtnl()
@@ -72,12 +75,16 @@ class NetlinkMonitor:
         self._loop.add_reader(self._netdev.socket, self._netdev_readable)
         self._loop.add_reader(self._routes, self._routes_readable)
         self._loop.add_reader(self._settings, self._settings_readable)
+        for sock in self._guard_watch.sockets:
+            self._loop.add_reader(sock, self._firewall_readable)
         return self
 
     async def __aexit__(self, *_) -> None:
         for sock in (self._links, self._netdev.socket, self._routes, self._settings):
             self._loop.remove_reader(sock)
             sock.close()
+        for sock in self._guard_watch.sockets:
+            self._loop.remove_reader(sock)
 
     @property
     def knows_features(self) -> bool:
@@ -136,6 +143,11 @@ class NetlinkMonitor:
         except NetlinkOverrun:
             self.counters.overruns += 1
         self._put(SettingsChanged())
+
+    def _firewall_readable(self) -> None:
+        if self._guard_watch.drain():
+            self.counters.events += 1
+            self._put(FirewallChanged())
 
     def _drain(self) -> None:
         """What is still queued in the sockets is older than the dump that follows."""

@@ -153,4 +153,4 @@ def _raise_if_refused(data: bytes, offset: int) -> None:
     # NETLINK_CAP_ACK: only the request's header follows the code, then the attributes.
     extended = dict(attributes(data[offset + HEADER.size + 4 + HEADER.size : offset + length]))
     reason = extended.get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
-    raise NetlinkError(reason or os.strerror(-code))
+    raise NetlinkError(reason or os.strerror(-code), -code)

@@ -16,6 +16,9 @@ log = logging.getLogger("xdprouter.ports")
 RETRY_S = 10.0
 """A port that refused the program is tried again after this time, or when its device changes."""
 
+SAMPLE_S = 0.9
+"""Rates are those of at least this time: of the engine's every second tick."""
+
 
 @dataclass(frozen=True)
 class PortView:
@@ -50,6 +53,7 @@ class Ports:
         self.modes: dict[str, Mode] = dict(wished)
         self._failures: dict[str, _Failure] = {}
         self._samples: dict[str, _Sample] = {}
+        self._sampled_at = 0.0
         self._states: dict[str, tuple[PortState, str]] = {}
 
     def wish(self, name: str, mode: Mode) -> None:
@@ -95,8 +99,11 @@ class Ports:
         ]
 
     def sample(self, dataplane: Dataplane) -> None:
-        """Read the counters, for the rates since the reading before."""
+        """Read the counters, for the rates since a reading about a second before."""
         now = time.monotonic()
+        if now - self._sampled_at < SAMPLE_S:
+            return
+        self._sampled_at = now
         for name, slot in dataplane.owners().items():
             if name not in self.modes:
                 continue

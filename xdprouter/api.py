@@ -131,6 +131,20 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
+class Finding:
+    device: str | None
+    """the port it concerns; null: all of them"""
+    text: str
+
+
+@dataclass(frozen=True)
+class Guard:
+    policy: str
+    findings: list[Finding]
+    """what forwarded packets would meet in the kernel's own path"""
+
+
+@dataclass(frozen=True)
 class Cache:
     enabled: bool
     reason: str
@@ -168,6 +182,7 @@ class Status:
     ports: list[Port]
     fib: Fib
     neighbours: Neighbours
+    guard: Guard
     cache: Cache
     netlink: Netlink
     daemon: Process

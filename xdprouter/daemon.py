@@ -19,6 +19,7 @@ from controlplane.dataplane import Dataplane
 from controlplane.engine import Engine, Snapshot
 from controlplane.errors import AttachError, ControlPlaneError
 from controlplane.pins import PinDirectory
+from controlplane.port_guard import GuardPolicy
 from controlplane.ports import PortView
 from controlplane.reconcile import Mode
 from controlplane.source import verdicts
@@ -64,7 +65,8 @@ class Daemon:
         self._config = config
         self._dataplane = dataplane
         self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
-        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer)
+        guard = GuardPolicy(config.guard)
+        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, guard)
         self._started = time.monotonic()
         self._detach = config.on_exit == "detach"
         self._stop = asyncio.Event()
@@ -159,6 +161,7 @@ class Daemon:
                 last_change_s=snapshot.last_route_change_s,
             ),
             neighbours=api.Neighbours(0, snapshot.neighbours.resolved, snapshot.neighbours.unresolved),
+            guard=api.Guard(snapshot.guard, [api.Finding(f.device, f.text) for f in snapshot.findings]),
             cache=api.Cache(False, "every packet is looked up in the kernel's FIB", 0, 0, 0, 0, 0, False),
             netlink=api.Netlink(
                 snapshot.netlink.events + snapshot.route_events, snapshot.netlink.overruns, snapshot.netlink.resyncs

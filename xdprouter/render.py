@@ -110,12 +110,18 @@ def _facts_table(status: dict) -> Table:
     table.add_column()
     table.add_row("fib", f"{fib['ipv4_routes']} IPv4, {fib['ipv6_routes']} IPv6; {protocols}; last change {change}")
     table.add_row("neighbours", f"{neighbours['resolved']} resolved, {neighbours['unresolved']} unresolved")
+    table.add_row("guard", _guard(status["guard"]))
     table.add_row("devmap", ", ".join(devmap) or "empty: nothing can be forwarded")
     table.add_row(
         "netlink", f"{netlink['events']} events, {netlink['overruns']} overruns, {netlink['resyncs']} resyncs"
     )
     table.add_row("daemon", f"{daemon['rss_bytes'] / 1e6:.0f} MB, {daemon['cpu_s']:.2f} s of CPU")
     return table
+
+
+def _guard(guard: dict) -> str:
+    found = [f"{entry['device'] or 'all ports'}: {entry['text']}" for entry in guard["findings"]]
+    return "\n".join([f"{guard['policy']}; {len(found) or 'no'} finding{'' if len(found) == 1 else 's'}", *found])
 
 
 def _packets(ingress: dict, prefix: str) -> int:
