@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the guard's findings mean for the ports, under the operator's policy."""
+
+import enum
+import logging
+from collections.abc import Iterable, Mapping
+
+from controlplane.dataplane import Dataplane
+from controlplane.finding import Finding
+from controlplane.guard import Examiner, GuardWatch
+
+log = logging.getLogger("xdprouter.guard")
+
+
+class GuardPolicy(enum.StrEnum):
+    REFUSE = "refuse"
+    """a port with a finding stays on the slow path"""
+    WARN = "warn"
+    """it forwards all the same; the findings are logged and shown"""
+    OFF = "off"
+    """nothing is looked for"""
+
+
+class PortGuard:
+    """A context manager. Under `refuse` the data plane stops by itself at the moment a new rule is announced
+    (bpf/guard_events.h), and goes on when `settle` says that the rule has been looked at and acted upon."""
+
+    def __init__(self, policy: GuardPolicy, dataplane: Dataplane):
+        self.policy = policy
+        self.findings: list[Finding] = []
+        self._dataplane = dataplane
+        self._examiner = Examiner()
+        self._seen = 0
+        self.watch = GuardWatch(dataplane.guard_filter_fds)
+
+    def __enter__(self) -> "PortGuard":
+        if self.policy is not GuardPolicy.OFF:
+            self.watch.__enter__()
+        self._dataplane.guard_enforce(self.policy is GuardPolicy.REFUSE)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.watch.__exit__()
+
+    def look(self, devices: Mapping[str, int], changed: bool) -> None:
+        """Find out what packets forwarded over `devices` (name -> ifindex) would meet. `changed`: an event said so;
+        without one, what has no events is read."""
+        if self.policy is GuardPolicy.OFF:
+            return
+        self._seen = self._dataplane.guard_changes()
+        findings = self._examiner.examine(devices, changed)
+        if self.policy is GuardPolicy.WARN:
+            for finding in findings:
+                if finding not in self.findings:
+                    log.warning("forwarded packets go past %s", _describe([finding]))
+        self.findings = findings
+
+    def guarded(self, ports: Iterable[str]) -> dict[str, str]:
+        """Port -> what keeps it off the fast path."""
+        if self.policy is not GuardPolicy.REFUSE:
+            return {}
+        found = {port: [f for f in self.findings if f.device in (None, port)] for port in ports}
+        return {port: _describe(findings) for port, findings in found.items() if findings}
+
+    def settle(self) -> None:
+        """The data plane is as the last look wants it: packets that waited on the slow path may be fast again."""
+        if self.policy is GuardPolicy.REFUSE:
+            self._dataplane.guard_examined(self._seen)
+
+
+def _describe(findings: list[Finding]) -> str:
+    more = len(findings) - 1
+    return findings[0].text + (f" (and {more} more)" if more else "")
