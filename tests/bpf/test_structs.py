@@ -19,7 +19,7 @@ from tests import packets
 from tests.bpf.network import PORTS, Namespace, build_links, destination
 
 FRAME = bytes(packets.udp(destination("out", 4)))
-MAPS = {"counters", "interfaces", "low_interfaces", "slot_owners", "tx_ports", "settings", "route_changes"}
+MAPS = {"counters", "interfaces", "low_interfaces", "slot_owners", "tx_ports", "settings", "route_changes", "guard"}
 FIB_CODES_OF_THE_KERNEL = range(0, 11)
 """BPF_FIB_LKUP_RET_SUCCESS .. BPF_FIB_LKUP_RET_VLAN_FAILURE"""
 
@@ -97,6 +97,7 @@ def test_map_values_are_as_large_as_their_members(router):
         "tx_ports": 4,
         "settings": 4,
         "route_changes": 8 + 8,
+        "guard": 8,
     }
     one_cpu = router.dataplane._bcc[b"counters"].sLeaf
     assert ct.sizeof(one_cpu) == limits["MAX_VERDICTS"] * traffic + traffic + limits["MAX_FIB_CODES"] * 8 + 8
@@ -109,6 +110,7 @@ def test_kernel_and_bcc_agree_about_the_maps(router):
         "low_interfaces": limits["LOW_IFINDEXES"],
         "settings": 1,
         "route_changes": 1,
+        "guard": 3,
     }
     for name in MAPS:
         table = router.dataplane._bcc[name.encode()]
@@ -126,6 +128,14 @@ def test_ctypes_of_libbpf_are_as_in_the_header():
     members = re.findall(r"__u32 (\w+);", body)
     assert [name for name, _ in libbpf.XdpMd._fields_] == members
     assert ct.sizeof(libbpf.XdpMd) == 4 * len(members)
+
+
+def test_entries_of_the_guard_are_the_enum_in_its_order():
+    body = re.search(r"enum guard_entry \{(.*?)\n\};", (source.SOURCE_DIR / "maps.h").read_text(), re.DOTALL)[1]
+    names = re.findall(r"^\t(\w+),", body, re.MULTILINE)
+    ours = [dataplane_module._GUARD_CHANGES, dataplane_module._GUARD_EXAMINED, dataplane_module._GUARD_ENFORCED]
+    assert names == ["GUARD_CHANGES", "GUARD_EXAMINED", "GUARD_ENFORCED", "GUARD_ENTRIES"]
+    assert ours == [0, 1, 2]
 
 
 def _fdinfo(fd: int) -> dict[str, int]:
