@@ -2,8 +2,8 @@
 """Where an instance keeps what must outlive the daemon: a bpffs of its own, with maps and links in it.
 
 <run dir>/bpf/            bpffs mount
-<run dir>/bpf/v1/         maps of layout version 1
-<run dir>/bpf/v1/links/   one pinned XDP link for each port, named by ifindex
+<run dir>/bpf/v2/         maps of layout version 2
+<run dir>/bpf/v2/links/   one pinned XDP link for each port, named by ifindex
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from controlplane.errors import DataplaneError
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Goes up when a struct or a size in bpf/maps.h changes: pins of another layout are never read."""
 
 
