@@ -17,6 +17,7 @@ from controlplane.census import NeighbourCensus, RouteCensus, RouteCounter, coun
 from controlplane.counters import PortCounters, Rates, rates
 from controlplane.dataplane import Dataplane
 from controlplane.errors import AttachError, DataplaneError
+from controlplane.keeper import Keeper
 from controlplane.link import Link
 from controlplane.monitor import NetlinkCounters, NetlinkMonitor
 from controlplane.reconcile import Attach, Desired, Mode, PortState, reconcile, refusal, transmit_refusal
@@ -50,6 +51,7 @@ class Snapshot:
     last_route_change_s: float | None
     route_events: int
     neighbours: NeighbourCensus
+    managed_neighbours: int
     netlink: NetlinkCounters
     transmitting: dict[int, int]
     program_id: int
@@ -75,10 +77,11 @@ class Engine:
     `attach` and `detach` change the wish and carry it out before they return; `run` follows the kernel.
     """
 
-    def __init__(self, dataplane: Dataplane, ports: Mapping[str, Mode], receive_buffer: int):
+    def __init__(self, dataplane: Dataplane, ports: Mapping[str, Mode], receive_buffer: int, keeper: Keeper):
         self._dataplane = dataplane
         self._ports: dict[str, Mode] = dict(ports)
         self._receive_buffer = receive_buffer
+        self._keeper = keeper
         self._links: dict[int, Link] = {}
         self._features: dict[int, int] = {}
         self._failures: dict[str, _Failure] = {}
@@ -105,6 +108,7 @@ class Engine:
                     self._sample()
                 # A link that goes down takes its routes along without a word about them.
                 self._routes.refresh((self._dataplane.route_changes()[0], self._link_events))
+                self._keeper.refresh(self._dataplane)
                 self._make_true()
                 self.ready.set()
 
@@ -155,6 +159,7 @@ class Engine:
             last_route_change_s=time.monotonic() - last if changes else None,
             route_events=changes,
             neighbours=count_neighbours(),
+            managed_neighbours=self._keeper.counts.managed,
             netlink=self._monitor.counters,
             transmitting=self._dataplane.actual({}).transmitting,
             program_id=self._dataplane.program_id,

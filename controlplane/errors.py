@@ -29,7 +29,9 @@ class AttachError(DataplaneError):
 
 
 class NetlinkError(ControlPlaneError):
-    pass
+    def __init__(self, message: str, errno: int = 0):
+        super().__init__(message)
+        self.errno = errno
 
 
 class NetlinkOverrun(NetlinkError):

@@ -40,6 +40,11 @@ class PortsRequest:
 
 
 @dataclass(frozen=True)
+class NeighboursRequest:
+    pass
+
+
+@dataclass(frozen=True)
 class AttachRequest:
     port: str
     mode: str = ""
@@ -57,10 +62,11 @@ class StopRequest:
     """take the ports off XDP, instead of leaving them to forward alone"""
 
 
-Request = StatusRequest | PortsRequest | AttachRequest | DetachRequest | StopRequest
+Request = StatusRequest | PortsRequest | NeighboursRequest | AttachRequest | DetachRequest | StopRequest
 REQUESTS: dict[str, type] = {
     "status": StatusRequest,
     "ports": PortsRequest,
+    "neighbours": NeighboursRequest,
     "attach": AttachRequest,
     "detach": DetachRequest,
     "stop": StopRequest,
@@ -118,6 +124,7 @@ class Fib:
 @dataclass(frozen=True)
 class Neighbours:
     managed: int
+    """those that carry traffic and that the kernel keeps fresh for us"""
     resolved: int
     unresolved: int
 
@@ -171,6 +178,31 @@ class Status:
 class Ports:
     schema: int
     ports: list[Port]
+
+
+@dataclass(frozen=True)
+class NextHop:
+    """A neighbour that carries fast-path traffic, or did a while ago."""
+
+    device: str
+    ifindex: int
+    address: str
+    mac: str | None
+    state: str
+    """as in `ip neigh`, in lower case; absent: the kernel has no entry"""
+    managed: bool
+    age_s: float | None
+    """since the kernel last had it confirmed"""
+    idle_s: float
+    """since it last carried traffic, or since the daemon's start"""
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class NextHops:
+    schema: int
+    neighbours: list[NextHop]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="the stable form, for programs")
     ports = _command(commands, "ports", _ports, "the ports and their traffic")
     ports.add_argument("--json", action="store_true", help="the stable form, for programs")
+    neighbours = _command(
+        commands, "neighbours", _neighbours, "the next hops that carry traffic, and how fresh they are"
+    )
+    neighbours.add_argument("--json", action="store_true", help="the stable form, for programs")
     attach = _command(commands, "attach", _attach, "put a port on the fast path")
     attach.add_argument("port", metavar="PORT")
     attach.add_argument("--mode", default="", help="native or generic; default: as configured")
@@ -106,6 +110,10 @@ def _status(args: argparse.Namespace) -> int:
 
 def _ports(args: argparse.Namespace) -> int:
     return _show(args, _ask(args, api.PortsRequest()), "print_ports")
+
+
+def _neighbours(args: argparse.Namespace) -> int:
+    return _show(args, _ask(args, api.NeighboursRequest()), "print_neighbours")
 
 
 def _show(args: argparse.Namespace, reply: dict, printer: str) -> int:

@@ -11,12 +11,14 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import time
 
 from controlplane.counters import PortCounters
 from controlplane.dataplane import Dataplane
 from controlplane.engine import Engine, PortView, Snapshot
 from controlplane.errors import AttachError, ControlPlaneError
+from controlplane.keeper import Keeper
 from controlplane.pins import PinDirectory
 from controlplane.reconcile import Mode
 from controlplane.source import verdicts
@@ -62,7 +64,8 @@ class Daemon:
         self._config = config
         self._dataplane = dataplane
         self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
-        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer)
+        self._keeper = Keeper(config.neighbour_idle_s)
+        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, self._keeper)
         self._started = time.monotonic()
         self._detach = config.on_exit == "detach"
         self._stop = asyncio.Event()
@@ -75,6 +78,7 @@ class Daemon:
         handlers = {
             api.StatusRequest: lambda _: self.status(),
             api.PortsRequest: lambda _: api.Ports(api.SCHEMA, self.status().ports),
+            api.NeighboursRequest: lambda _: self.neighbours(),
             api.AttachRequest: self.attach,
             api.DetachRequest: self.detach,
             api.StopRequest: self.stop,
@@ -98,6 +102,7 @@ class Daemon:
         finally:
             for task in (engine, stop, ready):
                 task.cancel()
+            await self._keeper.stop(release=self._detach)
         log.info("stopping; ports are %s", "detached" if self._detach else "left forwarding")
         return self._detach
 
@@ -131,6 +136,27 @@ class Daemon:
         self._stop.set()
         return api.Done(f"the daemon stops; ports are {'detached' if self._detach else 'left forwarding'}")
 
+    def neighbours(self) -> api.NextHops:
+        names = dict(socket.if_nameindex())
+        return api.NextHops(
+            api.SCHEMA,
+            [
+                api.NextHop(
+                    device=names.get(found.ifindex, f"#{found.ifindex}"),
+                    ifindex=found.ifindex,
+                    address=found.address,
+                    mac=found.lladdr or None,
+                    state=found.state,
+                    managed=found.managed,
+                    age_s=None if found.age_s is None else round(found.age_s, 1),
+                    idle_s=round(found.idle_s, 1),
+                    packets=found.packets,
+                    bytes=found.bytes,
+                )
+                for found in self._keeper.neighbours()
+            ],
+        )
+
     def status(self) -> api.Status:
         snapshot = self._engine.snapshot()
         return api.Status(
@@ -149,7 +175,9 @@ class Daemon:
                 by_protocol=dict(snapshot.routes.by_protocol),
                 last_change_s=snapshot.last_route_change_s,
             ),
-            neighbours=api.Neighbours(0, snapshot.neighbours.resolved, snapshot.neighbours.unresolved),
+            neighbours=api.Neighbours(
+                snapshot.managed_neighbours, snapshot.neighbours.resolved, snapshot.neighbours.unresolved
+            ),
             cache=api.Cache(False, "every packet is looked up in the kernel's FIB", 0, 0, 0, 0, 0, False),
             netlink=api.Netlink(
                 snapshot.netlink.events + snapshot.route_events, snapshot.netlink.overruns, snapshot.netlink.resyncs

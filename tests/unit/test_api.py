@@ -18,6 +18,7 @@ KINDS = {"malformed", "version", "unknown", "refused", "internal"}
 REQUESTS = [
     api.StatusRequest(),
     api.PortsRequest(),
+    api.NeighboursRequest(),
     api.AttachRequest("eth0"),
     api.AttachRequest("eth0", "generic"),
     api.DetachRequest("eth0"),
@@ -66,7 +67,11 @@ def test_arguments_may_be_left_out():
         (request(version=2), "version", "the request says 2"),
         (request(version="1"), "version", "the request says '1'"),
         (request(version=[]), "version", "the request says []"),
-        (request("reboot"), "unknown", "no request 'reboot'; there are: status, ports, attach, detach, stop"),
+        (
+            request("reboot"),
+            "unknown",
+            "no request 'reboot'; there are: status, ports, neighbours, attach, detach, stop",
+        ),
         (request(None), "unknown", "no request None"),
         (request(["status"]), "unknown", "no request ['status']"),
         (request({"a": 1}), "unknown", "no request"),
