@@ -142,6 +142,7 @@ class Keeper:
     def refresh(self, dataplane: Dataplane) -> None:
         """Start a round in a thread if one is due. Needs a running loop."""
         if time.monotonic() >= self._next_round and (self._running is None or self._running.done()):
+            self._next_round = time.monotonic() + ROUND_S
             self._running = asyncio.create_task(self._round(dataplane))
 
     async def _round(self, dataplane: Dataplane) -> None:

@@ -139,9 +139,9 @@ def parse(data: bytes, table: dict[NextHop, Entry]) -> None:
         length, kind, _, _, _, family, _, _, ifindex, state, flags, _, dst_length, dst_kind = _MESSAGE.unpack_from(
             data, offset
         )
-        if length < HEADER.size:
-            return
         after = offset + length
+        if length < HEADER.size or after > end:
+            return
         if kind == RTM_NEWNEIGH and family in _DST_LENGTH:
             start = offset + _MESSAGE.size
             if dst_kind == NDA_DST and dst_length == _DST_LENGTH[family] and data[after - 16 : after] == mark:
@@ -149,7 +149,8 @@ def parse(data: bytes, table: dict[NextHop, Entry]) -> None:
             else:
                 fields = dict(attributes(data[start - 4 : after]))
                 address, owner = fields.get(NDA_DST, b""), _owner(flags, fields)
-            table[NextHop(ifindex, family, address)] = Entry(state, owner)
+            if len(address) == _DST_LENGTH[family] - 4:
+                table[NextHop(ifindex, family, address)] = Entry(state, owner)
         offset = (after + 3) & ~3
 
 
@@ -171,10 +172,11 @@ def details(sock: NetlinkSocket) -> dict[NextHop, Details]:
 
 
 def _owner(flags: int, fields: dict[int, bytes]) -> Owner:
-    managed = int.from_bytes(fields.get(NDA_FLAGS_EXT, b""), sys.byteorder) & NTF_EXT_MANAGED
-    if flags & NTF_EXT_LEARNED:
+    extended = int.from_bytes(fields.get(NDA_FLAGS_EXT, b""), sys.byteorder)
+    # A request of ours would take its mark away from an entry that another installed (neigh_update_flags).
+    if flags & NTF_EXT_LEARNED or extended & ~NTF_EXT_MANAGED:
         return Owner.OTHER
-    if not managed:
+    if not extended:
         return Owner.NOBODY
     return Owner.US if fields.get(NDA_PROTOCOL) == bytes([OUR_PROTOCOL]) else Owner.OTHER
 
