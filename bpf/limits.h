@@ -8,6 +8,8 @@
 #define MAX_VERDICTS 32
 #define MAX_FIB_CODES 16
 #define FIB_CODE_NEGATIVE 15 /* the lookup itself was refused (-EINVAL and friends) */
+#define MAX_NEXT_HOPS 16384 /* neighbours that carry traffic; what does not fit is forwarded all the same */
+#define RECENT_NEXT_HOPS_BITS 9 /* 512 places of 40 bytes; a per-CPU value has at most 32 KiB */
 #define PORT_NAME_LEN 16     /* IFNAMSIZ */
 #define MIN_FRAME_LEN 60     /* Ethernet's minimum without FCS: up to here, padding is normal */
 #define OWN_SOURCE_WORDS 1024  /* of 64 bits each, a power of two */

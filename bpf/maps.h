@@ -124,3 +124,22 @@ enum guard_entry {
 	GUARD_ENTRIES,
 };
 PINNED("array", u32, u64, guard, GUARD_ENTRIES);
+
+/* A neighbour that packets were forwarded to: device and address as in the kernel's neighbour table. */
+struct next_hop {
+	u32 ifindex;
+	u32 family;     /* AF_INET or AF_INET6, of the address */
+	u64 address[2]; /* network order; behind an IPv4 address zeros */
+};
+
+struct recent_next_hop {
+	struct next_hop hop; /* ifindex 0: none */
+	struct traffic traffic; /* not in next_hops yet */
+};
+
+/* One CPU's; next_hops.h says why. What a next hop carried is the sum over these and next_hops. */
+struct recent_next_hops {
+	struct recent_next_hop places[1 << RECENT_NEXT_HOPS_BITS];
+};
+PINNED("percpu_array", u32, struct recent_next_hops, recent_next_hops, 1);
+PINNED("hash", struct next_hop, struct traffic, next_hops, MAX_NEXT_HOPS);

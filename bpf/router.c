@@ -10,6 +10,7 @@
 #include "fib.h"
 #include "source_address.h"
 #include "routes.h"
+#include "next_hops.h"
 #include "rewrite.h"
 #include "guard.h"
 #include "guard_events.h"
@@ -54,7 +55,7 @@ static __always_inline enum verdict choose_egress(const struct packet *p, u32 in
 static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface *ingress,
 					  struct port_counters *port)
 {
-	struct bpf_fib_lookup fib = {};
+	struct bpf_fib_lookup fib __attribute__((aligned(8))) = {};
 	struct port_counters *out;
 	enum verdict verdict;
 	u32 out_slot = 0;
@@ -91,6 +92,7 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	if (!out)
 		return PASS_EGRESS_UNAVAILABLE;
 	count(&out->egress, p->frame_len);
+	account_next_hop(&fib, p->frame_len);
 	rewrite(p, &fib);
 	return FORWARD;
 }

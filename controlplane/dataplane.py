@@ -9,14 +9,16 @@ import ctypes as ct
 import errno
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
-from controlplane import libbpf, source
+from controlplane import libbpf, next_hop, source
 from controlplane.counters import PortCounters
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, MissingDependency, NetlinkError
 from controlplane.interface import Interface
 from controlplane.libbpf import Libbpf, TestRunOpts, XdpMd
 from controlplane.netlink import NetlinkSocket, attribute
+from controlplane.next_hop import NextHop, Use
 from controlplane.note_maps import NoteMaps
 from controlplane.notes import RouteNotes
 from controlplane.pins import PinDirectory
@@ -137,6 +139,24 @@ class Dataplane:
         """Firewall changes counted so far. While it differs from what `guard_examined` was told last, every
         packet goes to the kernel."""
         return self._bcc[b"guard"][_GUARD_CHANGES].value
+
+    def next_hops(self) -> dict[NextHop, Use]:
+        """What carries traffic, or did and was not forgotten, and how much."""
+        limits = source.limits()
+        places = next_hop.RECENT.size << limits["RECENT_NEXT_HOPS_BITS"]
+        # The shared map last: who is pushed out between the two is counted twice for a moment, and not missed.
+        recent = self._lib.map_value(
+            self._bcc[b"recent_next_hops"].map_fd, bytes(4), places * self._lib.possible_cpus()
+        )
+        totals = self._lib.map_content(
+            self._bcc[b"next_hops"].map_fd, next_hop.HOP.size, next_hop.TRAFFIC.size, limits["MAX_NEXT_HOPS"]
+        )
+        return next_hop.uses(*totals, recent)
+
+    def forget_next_hops(self, hops: Iterable[NextHop]) -> None:
+        """Make room. What a CPU still has in its own small table stays there."""
+        for hop in hops:
+            self._lib.map_delete(self._bcc[b"next_hops"].map_fd, next_hop.key(hop))
 
     # --- what is to be done ---------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from controlplane.counters import Traffic
 from controlplane.dataplane import Dataplane
 from controlplane.errors import AttachError, DataplaneError
 from controlplane.finding import Finding
+from controlplane.keeper import Keeper
 from controlplane.known import Known
 from controlplane.monitor import NetlinkCounters, NetlinkMonitor
 from controlplane.notes import Prefix
@@ -39,6 +40,7 @@ class Snapshot:
     last_route_change_s: float | None
     route_events: int
     neighbours: NeighbourCensus
+    managed_neighbours: int
     netlink: NetlinkCounters
     transmitting: dict[int, int]
     program_id: int
@@ -57,11 +59,13 @@ class Engine:
         dataplane: Dataplane,
         ports: Mapping[str, Mode],
         receive_buffer: int,
+        keeper: Keeper,
         guard: GuardPolicy = GuardPolicy.REFUSE,
     ):
         self._dataplane = dataplane
         self._guard = PortGuard(guard, dataplane)
         self._receive_buffer = receive_buffer
+        self._keeper = keeper
         self._ports = Ports(ports)
         self._known = Known()
         self._looked_at: dict[str, int] = {}
@@ -91,6 +95,7 @@ class Engine:
                     next_tick = time.monotonic() + TICK_S
                     self._tick()
                 self._known.routes.refresh(self._fib_change())
+                self._keeper.refresh(self._dataplane)
                 self._make_true()
                 self.ready.set()
 
@@ -142,6 +147,7 @@ class Engine:
             last_route_change_s=time.monotonic() - last if changes else None,
             route_events=changes,
             neighbours=count_neighbours(),
+            managed_neighbours=self._keeper.counts.managed,
             netlink=self._monitor.counters,
             transmitting=self._dataplane.actual({}).transmitting,
             program_id=self._dataplane.program_id,

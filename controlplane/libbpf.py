@@ -6,6 +6,7 @@ beyond as zero, so only the fields up to the last one used are declared.
 """
 
 import ctypes as ct
+import errno
 import os
 
 from controlplane.errors import DataplaneError
@@ -122,6 +123,32 @@ class Libbpf:
 
     def raw_tracepoint_open(self, name: str, program_fd: int) -> int:
         return self._checked(f"tracepoint {name}", self._lib.bpf_raw_tracepoint_open(name.encode(), program_fd))
+
+    def map_content(self, fd: int, key_size: int, value_size: int, max_entries: int) -> tuple[bytes, bytes]:
+        """All keys and all values of a hash map, in the same order, by one system call (Linux 5.6)."""
+        keys, values = (
+            ct.create_string_buffer(key_size * max_entries),
+            ct.create_string_buffer(value_size * max_entries),
+        )
+        count, position = ct.c_uint(max_entries), ct.c_uint()
+        result = self._lib.bpf_map_lookup_batch(fd, None, ct.byref(position), keys, values, ct.byref(count), None)
+        if result < 0 and ct.get_errno() != errno.ENOENT:  # ENOENT: that was all of it
+            raise _refused("reading a map", result)
+        return ct.string_at(keys, count.value * key_size), ct.string_at(values, count.value * value_size)
+
+    def map_value(self, fd: int, key: bytes, size: int) -> bytes:
+        value = ct.create_string_buffer(size)
+        self._checked("reading a map", self._lib.bpf_map_lookup_elem(fd, key, value))
+        return value.raw
+
+    def map_delete(self, fd: int, key: bytes) -> None:
+        """No entry of that key: nothing to do."""
+        if (result := self._lib.bpf_map_delete_elem(fd, key)) < 0 and ct.get_errno() != errno.ENOENT:
+            raise _refused("deleting from a map", result)
+
+    def possible_cpus(self) -> int:
+        """How many values a per-CPU map has for each key."""
+        return self._checked("counting the CPUs", self._lib.libbpf_num_possible_cpus())
 
     def test_run(self, program_fd: int, options: TestRunOpts) -> None:
         options.sz = ct.sizeof(TestRunOpts)

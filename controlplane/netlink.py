@@ -6,15 +6,17 @@ dead, and they read a million routes at 33 us each.
 """
 
 import errno
+import itertools
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from controlplane.errors import NetlinkError, NetlinkOverrun
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 0x10, 0x300, 0x400
 SOL_NETLINK = 270
 NETLINK_ADD_MEMBERSHIP, NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 1, 11, 10, 12
 NLMSGERR_ATTR_MSG = 1
@@ -25,6 +27,8 @@ HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequen
 _DUMP_ATTEMPTS = 10
 _DUMP_TIMEOUT_S = 30
 _RECEIVE_BYTES = 1 << 18
+_BATCH = 128
+"""requests in one send: the answers of all of them fit the smallest receive buffer"""
 
 
 class NetlinkSocket:
@@ -80,6 +84,32 @@ class NetlinkSocket:
         """
         return list(self._exchange(kind, payload, flags | NLM_F_ACK))
 
+    def batch(self, kind: int, requests: Iterable[tuple[bytes, int]]) -> int:
+        """Send many requests of one kind, (payload, flags) each, in their order; returns how many were refused.
+
+        Each refusal is one small answer; all the others have none but the last.
+        """
+        refused, requests = 0, iter(requests)
+        while part := list(itertools.islice(requests, _BATCH)):
+            refused += self._send_part(kind, part)
+        return refused
+
+    def _send_part(self, kind: int, part: list[tuple[bytes, int]]) -> int:
+        out = []
+        for number, (payload, flags) in enumerate(part, start=1):
+            self._sequence += 1
+            flags |= NLM_F_REQUEST | (NLM_F_ACK if number == len(part) else 0)
+            out.append(HEADER.pack(HEADER.size + len(payload), kind, flags, self._sequence, 0) + payload)
+        refused = 0
+        with self._patience():
+            self._socket.send(b"".join(out))
+            while True:
+                data = self._socket.recv(_RECEIVE_BYTES)
+                for offset, _, _, _ in messages(data):
+                    refused += _error_code(data, offset) != 0
+                    if HEADER.unpack_from(data, offset)[3] == self._sequence:
+                        return refused
+
     def dump(self, kind: int, payload: bytes) -> list[bytes]:
         """All objects of one kind as buffers of whole messages. A dump that the kernel marks as
         interrupted by a change is taken again."""
@@ -96,8 +126,7 @@ class NetlinkSocket:
     def _exchange(self, kind: int, payload: bytes, flags: int) -> Iterator[bytes]:
         self._sequence += 1
         length = HEADER.size + len(payload)
-        self._socket.settimeout(_DUMP_TIMEOUT_S)
-        try:
+        with self._patience():
             self._socket.send(HEADER.pack(length, kind, flags | NLM_F_REQUEST, self._sequence, 0) + payload)
             while True:
                 data = self._socket.recv(_RECEIVE_BYTES)
@@ -108,6 +137,13 @@ class NetlinkSocket:
                     if message_kind == NLMSG_ERROR:
                         _raise_if_refused(data, offset)
                         return
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Wait for answers, but not for ever."""
+        self._socket.settimeout(_DUMP_TIMEOUT_S)
+        try:
+            yield
         except TimeoutError as error:
             raise NetlinkError(f"the kernel did not answer within {_DUMP_TIMEOUT_S} s") from error
         finally:
@@ -143,14 +179,19 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def _raise_if_refused(data: bytes, offset: int) -> None:
-    length = HEADER.unpack_from(data, offset)[0]
+def _error_code(data: bytes, offset: int) -> int:
+    """The errno of an NLMSG_ERROR message, 0 for an acknowledgement."""
     if len(data) < offset + HEADER.size + 4:
         raise NetlinkError("the kernel's error message is cut short")
-    (code,) = struct.unpack_from("=i", data, offset + HEADER.size)
+    return -struct.unpack_from("=i", data, offset + HEADER.size)[0]
+
+
+def _raise_if_refused(data: bytes, offset: int) -> None:
+    length = HEADER.unpack_from(data, offset)[0]
+    code = _error_code(data, offset)
     if code == 0:
         return
     # NETLINK_CAP_ACK: only the request's header follows the code, then the attributes.
     extended = dict(attributes(data[offset + HEADER.size + 4 + HEADER.size : offset + length]))
     reason = extended.get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
-    raise NetlinkError(reason or os.strerror(-code), -code)
+    raise NetlinkError(reason or os.strerror(code), code)

@@ -47,6 +47,11 @@ class BlackholesRequest:
 
 
 @dataclass(frozen=True)
+class NeighboursRequest:
+    pass
+
+
+@dataclass(frozen=True)
 class AttachRequest:
     port: str
     mode: str = ""
@@ -64,11 +69,14 @@ class StopRequest:
     """take the ports off XDP, instead of leaving them to forward alone"""
 
 
-Request = StatusRequest | PortsRequest | BlackholesRequest | AttachRequest | DetachRequest | StopRequest
+Request = (
+    StatusRequest | PortsRequest | BlackholesRequest | NeighboursRequest | AttachRequest | DetachRequest | StopRequest
+)
 REQUESTS: dict[str, type] = {
     "status": StatusRequest,
     "ports": PortsRequest,
     "blackholes": BlackholesRequest,
+    "neighbours": NeighboursRequest,
     "attach": AttachRequest,
     "detach": DetachRequest,
     "stop": StopRequest,
@@ -126,6 +134,7 @@ class Fib:
 @dataclass(frozen=True)
 class Neighbours:
     managed: int
+    """those that carry traffic and that the kernel keeps fresh for us"""
     resolved: int
     unresolved: int
 
@@ -210,6 +219,31 @@ class Blackholes:
     """blackhole routes that are counted"""
     busiest: list[Blackhole]
     """the first BUSIEST by packets, since the route is known"""
+
+
+@dataclass(frozen=True)
+class NextHop:
+    """A neighbour that carries fast-path traffic, or did a while ago."""
+
+    device: str
+    ifindex: int
+    address: str
+    mac: str | None
+    state: str
+    """as in `ip neigh`, in lower case; absent: the kernel has no entry"""
+    managed: bool
+    age_s: float | None
+    """since the kernel last had it confirmed"""
+    idle_s: float
+    """since it last carried traffic, or since the daemon's start"""
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class NextHops:
+    schema: int
+    neighbours: list[NextHop]
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
         commands, "blackholes", _blackholes, "what the blackhole routes have swallowed, busiest first"
     )
     blackholes.add_argument("--json", action="store_true", help="the stable form, for programs")
+    neighbours = _command(
+        commands, "neighbours", _neighbours, "the next hops that carry traffic, and how fresh they are"
+    )
+    neighbours.add_argument("--json", action="store_true", help="the stable form, for programs")
     attach = _command(commands, "attach", _attach, "put a port on the fast path")
     attach.add_argument("port", metavar="PORT")
     attach.add_argument("--mode", default="", help="native or generic; default: as configured")
@@ -114,6 +118,10 @@ def _ports(args: argparse.Namespace) -> int:
 
 def _blackholes(args: argparse.Namespace) -> int:
     return _show(args, _ask(args, api.BlackholesRequest()), "print_blackholes")
+
+
+def _neighbours(args: argparse.Namespace) -> int:
+    return _show(args, _ask(args, api.NeighboursRequest()), "print_neighbours")
 
 
 def _show(args: argparse.Namespace, reply: dict, printer: str) -> int:

@@ -16,6 +16,7 @@ GUARD = ("refuse", "warn", "off")
 MAX_PORTS = 255
 """Slots that bpf/limits.h has for ports; a test compares the two."""
 RECEIVE_BUFFER = range(4096, (1 << 30) + 1)
+NEIGHBOUR_IDLE_S = range(1, 86400 + 1)
 _DEVICE_NAME = re.compile(r"[^\s/:\x00-\x1f\x7f]+")  # dev_valid_name() in net/core/dev.c
 _GROUP_NAME = re.compile(r"[A-Za-z0-9_.@-]+")
 
@@ -40,6 +41,8 @@ class Config:
     """group that may use the control socket beside root; it need not exist"""
     netlink_receive_buffer: int = 32 << 20
     """bytes for link events that wait while the daemon is busy"""
+    neighbour_idle_s: int = 60
+    """a next hop without fast-path traffic for so long is no longer kept fresh"""
     port: tuple[PortConfig, ...] = field(default=())
 
     def modes(self) -> dict[str, str]:
@@ -77,6 +80,9 @@ def checked(config: Config) -> Config:
     if config.netlink_receive_buffer not in RECEIVE_BUFFER:
         limits = f"at least {RECEIVE_BUFFER.start} and at most {RECEIVE_BUFFER.stop - 1} bytes"
         raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: {limits}")
+    if config.neighbour_idle_s not in NEIGHBOUR_IDLE_S:
+        limits = f"at least {NEIGHBOUR_IDLE_S.start} and at most {NEIGHBOUR_IDLE_S.stop - 1} seconds"
+        raise UsageError(f"neighbour_idle_s is {config.neighbour_idle_s}: {limits}")
     if not _is_name(config.control_group, _GROUP_NAME):
         raise UsageError(f"control_group {config.control_group!r} cannot be the name of a group")
     if len(config.port) > MAX_PORTS:

@@ -12,12 +12,14 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import time
 
 from controlplane.counters import PortCounters
 from controlplane.dataplane import Dataplane
 from controlplane.engine import Engine, Snapshot
 from controlplane.errors import AttachError, ControlPlaneError
+from controlplane.keeper import Keeper
 from controlplane.pins import PinDirectory
 from controlplane.port_guard import GuardPolicy
 from controlplane.ports import PortView
@@ -65,8 +67,9 @@ class Daemon:
         self._config = config
         self._dataplane = dataplane
         self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
+        self._keeper = Keeper(config.neighbour_idle_s)
         guard = GuardPolicy(config.guard)
-        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, guard)
+        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, self._keeper, guard)
         self._started = time.monotonic()
         self._detach = config.on_exit == "detach"
         self._stop = asyncio.Event()
@@ -80,6 +83,7 @@ class Daemon:
             api.StatusRequest: lambda _: self.status(),
             api.PortsRequest: lambda _: api.Ports(api.SCHEMA, self.status().ports),
             api.BlackholesRequest: lambda _: self.blackholes(),
+            api.NeighboursRequest: lambda _: self.neighbours(),
             api.AttachRequest: self.attach,
             api.DetachRequest: self.detach,
             api.StopRequest: self.stop,
@@ -103,6 +107,7 @@ class Daemon:
         finally:
             for task in (engine, stop, ready):
                 task.cancel()
+            await self._keeper.stop(release=self._detach)
         log.info("stopping; ports are %s", "detached" if self._detach else "left forwarding")
         return self._detach
 
@@ -142,6 +147,27 @@ class Daemon:
         entries = [api.Blackhole(str(prefix), traffic.packets, traffic.bytes) for prefix, traffic in busiest]
         return api.Blackholes(api.SCHEMA, len(swallowed), entries)
 
+    def neighbours(self) -> api.NextHops:
+        names = dict(socket.if_nameindex())
+        return api.NextHops(
+            api.SCHEMA,
+            [
+                api.NextHop(
+                    device=names.get(found.ifindex, f"#{found.ifindex}"),
+                    ifindex=found.ifindex,
+                    address=found.address,
+                    mac=found.lladdr or None,
+                    state=found.state,
+                    managed=found.managed,
+                    age_s=None if found.age_s is None else round(found.age_s, 1),
+                    idle_s=round(found.idle_s, 1),
+                    packets=found.packets,
+                    bytes=found.bytes,
+                )
+                for found in self._keeper.neighbours()
+            ],
+        )
+
     def status(self) -> api.Status:
         snapshot = self._engine.snapshot()
         return api.Status(
@@ -160,7 +186,9 @@ class Daemon:
                 by_protocol=dict(snapshot.routes.by_protocol),
                 last_change_s=snapshot.last_route_change_s,
             ),
-            neighbours=api.Neighbours(0, snapshot.neighbours.resolved, snapshot.neighbours.unresolved),
+            neighbours=api.Neighbours(
+                snapshot.managed_neighbours, snapshot.neighbours.resolved, snapshot.neighbours.unresolved
+            ),
             guard=api.Guard(snapshot.guard, [api.Finding(f.device, f.text) for f in snapshot.findings]),
             cache=api.Cache(False, "every packet is looked up in the kernel's FIB", 0, 0, 0, 0, 0, False),
             netlink=api.Netlink(

@@ -9,6 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 _STATE_STYLE = {"active": "green", "down": "yellow", "absent": "yellow", "guarded": "yellow", "unsupported": "red"}
+_NEIGHBOUR_STYLE = {
+    "reachable": "green",
+    "permanent": "green",
+    "failed": "red",
+    "absent": "red",
+    "incomplete": "yellow",
+}
 _TOP_REASONS = 5
 
 
@@ -19,6 +26,27 @@ def print_json(reply: dict) -> None:
 
 def print_ports(reply: dict) -> None:
     _console().print(_ports_table(reply["ports"]))
+
+
+def print_neighbours(reply: dict) -> None:
+    table = Table(title="next hops", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("device", "address", "mac", "state", "managed"):
+        table.add_column(name, no_wrap=True)
+    for name in ("age", "idle", "packets", "bytes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for hop in reply["neighbours"]:
+        table.add_row(
+            hop["device"],
+            hop["address"],
+            hop["mac"] or "-",
+            Text(hop["state"], style=_NEIGHBOUR_STYLE.get(hop["state"], "")),
+            "yes" if hop["managed"] else "no",
+            "-" if hop["age_s"] is None else _duration(hop["age_s"]),
+            _duration(hop["idle_s"]),
+            str(hop["packets"]),
+            str(hop["bytes"]),
+        )
+    _console().print(table)
 
 
 def print_status(status: dict) -> None:
@@ -109,8 +137,11 @@ def _facts_table(status: dict) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     table.add_row("fib", f"{fib['ipv4_routes']} IPv4, {fib['ipv6_routes']} IPv6; {protocols}; last change {change}")
-    table.add_row("neighbours", f"{neighbours['resolved']} resolved, {neighbours['unresolved']} unresolved")
     table.add_row("guard", _guard(status["guard"]))
+    table.add_row(
+        "neighbours",
+        f"{neighbours['managed']} managed, {neighbours['resolved']} resolved, {neighbours['unresolved']} unresolved",
+    )
     table.add_row("devmap", ", ".join(devmap) or "empty: nothing can be forwarded")
     table.add_row(
         "netlink", f"{netlink['events']} events, {netlink['overruns']} overruns, {netlink['resyncs']} resyncs"

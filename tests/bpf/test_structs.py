@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from controlplane import dataplane as dataplane_module
-from controlplane import libbpf, source
+from controlplane import libbpf, next_hop, source
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
 from controlplane.interface import Interface
@@ -19,7 +19,11 @@ from tests import packets
 from tests.bpf.network import PORTS, Namespace, build_links, destination
 
 FRAME = bytes(packets.udp(destination("out", 4)))
-MAPS = {"counters", "interfaces", "low_interfaces", "slot_owners", "tx_ports", "settings", "route_changes", "guard"}
+MAPS = {
+    "counters", "interfaces", "low_interfaces", "slot_owners", "tx_ports", "settings", "route_changes", "next_hops",
+    "recent_next_hops", "guard",
+}  # fmt: skip
+PER_CPU = {"counters", "recent_next_hops"}
 FIB_CODES_OF_THE_KERNEL = range(0, 11)
 """BPF_FIB_LKUP_RET_SUCCESS .. BPF_FIB_LKUP_RET_VLAN_FAILURE"""
 
@@ -90,7 +94,7 @@ def compiled_sizes(monkeypatch, tmp_path):
 def test_map_values_are_as_large_as_their_members(router):
     limits = source.limits()
     traffic = 8 + 8
-    assert {name: ct.sizeof(router.dataplane._bcc[name.encode()].Leaf) for name in MAPS - {"counters"}} == {
+    assert {name: ct.sizeof(router.dataplane._bcc[name.encode()].Leaf) for name in MAPS - PER_CPU} == {
         "interfaces": 4 + 4 + 4 + 4 + 6 + 2,
         "low_interfaces": 4 + 4 + 4 + 4 + 6 + 2,
         "slot_owners": limits["PORT_NAME_LEN"],
@@ -98,9 +102,13 @@ def test_map_values_are_as_large_as_their_members(router):
         "settings": 4,
         "route_changes": 8 + 8,
         "guard": 8,
+        "next_hops": next_hop.TRAFFIC.size,
     }
     one_cpu = router.dataplane._bcc[b"counters"].sLeaf
     assert ct.sizeof(one_cpu) == limits["MAX_VERDICTS"] * traffic + traffic + limits["MAX_FIB_CODES"] * 8 + 8
+    assert ct.sizeof(router.dataplane._bcc[b"next_hops"].Key) == next_hop.HOP.size
+    one_cpu = router.dataplane._bcc[b"recent_next_hops"].sLeaf
+    assert ct.sizeof(one_cpu) == next_hop.RECENT.size << limits["RECENT_NEXT_HOPS_BITS"] <= 32 << 10
 
 
 def test_kernel_and_bcc_agree_about_the_maps(router):
@@ -111,13 +119,15 @@ def test_kernel_and_bcc_agree_about_the_maps(router):
         "settings": 1,
         "route_changes": 1,
         "guard": 3,
+        "recent_next_hops": 1,
+        "next_hops": limits["MAX_NEXT_HOPS"],
     }
     for name in MAPS:
         table = router.dataplane._bcc[name.encode()]
         info = _fdinfo(table.map_fd)
-        leaf = table.sLeaf if name == "counters" else table.Leaf
+        leaf = table.sLeaf if name in PER_CPU else table.Leaf
         assert (name, info["key_size"], info["value_size"], info["max_entries"]) == (
-            name, 4, ct.sizeof(leaf), entries.get(name, limits["MAX_PORTS"]),
+            name, ct.sizeof(table.Key), ct.sizeof(leaf), entries.get(name, limits["MAX_PORTS"]),
         )  # fmt: skip
 
 

@@ -51,6 +51,11 @@ def reaches(lab, address: str) -> bool:
     return lab.exec("h1", ["ping", "-c", "1", "-W", "0.3", address]).returncode == 0
 
 
+def resolve(lab, address: str = "10.2.0.2") -> None:
+    """Let both ends know their next hops."""
+    wait_until(lambda: reaches(lab, address), 10, f"{address} to answer")
+
+
 def forwarded(r1: Router) -> int:
     return r1.verdict("forward")
 
@@ -72,7 +77,7 @@ def test_a_rule_that_is_there_first_sees_every_packet(bare):
 def test_a_rule_added_under_traffic_sees_the_next_packet(two_hosts, r1, address):
     """Not one packet is forwarded past it from the moment that nft returns."""
     add_chain(two_hosts)
-    assert reaches(two_hosts, address)
+    resolve(two_hosts, address)
     with stream(two_hosts, "h1", "h2", address, RATE) as flow:
         wait_until(lambda: r1.verdict("forward", "left") >= 1000, 10, "packets on the fast path")
         nft(two_hosts, DROP[1])
@@ -89,7 +94,7 @@ def test_a_rule_added_under_traffic_sees_the_next_packet(two_hosts, r1, address)
 
 def test_its_removal_brings_the_fast_path_back(two_hosts, r1):
     add_chain(two_hosts)
-    assert reaches(two_hosts, "10.2.0.2")
+    resolve(two_hosts)
     nft(two_hosts, DROP[1])
     wait_for_states(r1, "guarded")
     assert not reaches(two_hosts, "10.2.0.2")
@@ -105,7 +110,7 @@ def test_rules_for_what_is_not_forwarded_leave_the_ports_alone(two_hosts, r1):
     add_chain(two_hosts, hook="input")
     nft(two_hosts, "add rule inet fw crossing tcp dport 22 drop")
     nft(two_hosts, "add set inet fw seen { type ipv4_addr; flags timeout; }", "add element inet fw seen { 10.9.9.9 }")
-    assert reaches(two_hosts, "10.2.0.2")
+    resolve(two_hosts)
     wait_for_states(r1, "active")
     before = forwarded(r1)
     assert two_hosts.exec("h1", ["ping", "-c", "5", "-i", "0.01", "10.2.0.2"]).returncode == 0
@@ -138,7 +143,7 @@ def test_rules_for_what_is_not_forwarded_leave_the_ports_alone(two_hosts, r1):
 )
 def test_what_concerns_one_port_leaves_the_others_fast(two_hosts, r1, add, remove, says):
     """And nothing is redirected to it: the kernel sends what leaves there."""
-    assert reaches(two_hosts, "10.2.0.2")  # so that the next hop is resolved
+    resolve(two_hosts)
     for command in add:
         words = command.format(port="right")
         argv = words.split() if words.startswith("tc") else ["nft", words.removeprefix("nft ")]
@@ -164,7 +169,7 @@ def test_an_ipsec_policy_concerns_every_port(two_hosts, r1):
         done = two_hosts.exec("r1", argv)
         assert done.returncode == 0, done.stderr
         wait_for_states(r1, state)
-    assert reaches(two_hosts, "10.2.0.2")
+    resolve(two_hosts)
 
 
 def test_warn_forwards_and_says_so(bare, tmp_path):
@@ -205,7 +210,7 @@ def test_without_nft_a_rule_is_found_all_the_same(bare, tmp_path, monkeypatch):
 def test_a_daemon_that_comes_back_finds_what_was_added_meanwhile(bare):
     lab, r1 = bare
     daemon = lab.start_xdprouter("r1")
-    wait_until(lambda: reaches(lab, "10.2.0.2"), 5, "a ping")
+    resolve(lab)
     daemon.kill()
     daemon.wait()
     add_chain(lab)

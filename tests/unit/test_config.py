@@ -45,6 +45,7 @@ def test_an_empty_file_gives_every_default(tmp_path):
         on_exit="keep",
         control_group="xdprouter",
         netlink_receive_buffer=32 << 20,
+        neighbour_idle_s=60,
         port=(),
     )
 
@@ -55,6 +56,7 @@ def test_every_key_is_read(tmp_path):
         on_exit = "detach"
         control_group = "operators"
         netlink_receive_buffer = 65536
+        neighbour_idle_s = 5
         [[port]]
         name = "eth0"
         [[port]]
@@ -67,6 +69,7 @@ def test_every_key_is_read(tmp_path):
         on_exit="detach",
         control_group="operators",
         netlink_receive_buffer=65536,
+        neighbour_idle_s=5,
         port=(PortConfig("eth0"), PortConfig("eth1", "native")),
     )
     assert config.modes() == {"eth0": "generic", "eth1": "native"}
@@ -81,7 +84,10 @@ def test_every_key_is_read(tmp_path):
         ({"netlink_recieve_buffer": 1}, "did you mean 'netlink_receive_buffer'?"),
         ({"ports": []}, "unknown key 'ports'; did you mean 'port'?"),
         ({"MODE": "native"}, "unknown key 'MODE'; known keys: mode, on_exit"),
-        ({"zzz": 1}, "known keys: mode, on_exit, guard, control_group, netlink_receive_buffer, port"),
+        (
+            {"zzz": 1},
+            "known keys: mode, on_exit, guard, control_group, netlink_receive_buffer, neighbour_idle_s, port",
+        ),
         ({"port": [{"nmae": "eth0"}]}, "port: unknown key 'nmae'; did you mean 'name'?"),
         ({"port": [{"name": "eth0", "moed": "native"}]}, "port: unknown key 'moed'; did you mean 'mode'?"),
         ({"port": [{"name": "eth0", "vlan": 1}]}, "port: unknown key 'vlan'; known keys: name, mode"),
@@ -127,6 +133,8 @@ def test_a_wrong_type_is_named(table, says):
         ({"port": [{"name": "eth0", "mode": "xdp"}]}, "mode of port eth0 is 'xdp': must be native or generic"),
         ({"netlink_receive_buffer": 0}, "4096"),
         ({"netlink_receive_buffer": -1}, "4096"),
+        ({"neighbour_idle_s": 0}, "at least 1 and at most 86400 seconds"),
+        ({"neighbour_idle_s": 86401}, "at least 1"),
         ({"port": [{"name": "eth0"}, {"name": "eth1"}, {"name": "eth0"}]}, "port eth0 is given twice"),
     ],
 )
@@ -242,6 +250,7 @@ _NEARLY_RIGHT = st.fixed_dictionaries(
         "mode": st.sampled_from(["native", "generic", "nativ"]),
         "on_exit": st.sampled_from(["keep", "detach", ""]),
         "netlink_receive_buffer": st.integers(),
+        "neighbour_idle_s": st.integers(),
         "port": _PORTS,
     },
 )
