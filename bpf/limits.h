@@ -9,10 +9,14 @@
 #define MAX_FIB_CODES 16
 #define FIB_CODE_NEGATIVE 15 /* the lookup itself was refused (-EINVAL and friends) */
 #define MAX_NEXT_HOPS 16384 /* neighbours that carry traffic; what does not fit is forwarded all the same */
-#define RECENT_NEXT_HOPS_BITS 9 /* 512 places of 40 bytes; a per-CPU value has at most 32 KiB */
 #define PORT_NAME_LEN 16     /* IFNAMSIZ */
 #define MIN_FRAME_LEN 60     /* Ethernet's minimum without FCS: up to here, padding is normal */
 #define OWN_SOURCE_WORDS 1024  /* of 64 bits each, a power of two */
 #define MAX_OWN_SOURCES 65536
 #define MAX_NARROW_ROUTES 65536
 #define MAX_BLACKHOLES 65536
+#define ADJACENCY_WAYS 4
+#define ADJACENCY_SETS 2048 /* a power of two; a CPU has 8,192 adjacencies of 64 bytes */
+#define BLOCKS 4096         /* of destinations, which one route event invalidates together */
+#define CACHE_LINE 64
+#define DEFAULT_CACHE_SETS 65536 /* a CPU and family: 4 MiB, 256k IPv4 or 128k IPv6 destinations */

@@ -10,6 +10,8 @@
 
 #define PINNED(type, key, value, name, size) \
 	BPF_TABLE_PINNED(type, key, value, name, size, PIN_DIR "/" #name)
+#define PINNED_FLAGS(type, key, value, name, size, flags) \
+	BPF_TABLE_PINNED(type, key, value, name, size, PIN_DIR "/" #name, flags)
 #define PINNED_TRIE(key, value, name, size) \
 	BPF_TABLE_PINNED("lpm_trie", key, value, name, size, PIN_DIR "/" #name, BPF_F_NO_PREALLOC)
 
@@ -132,14 +134,61 @@ struct next_hop {
 	u64 address[2]; /* network order; behind an IPv4 address zeros */
 };
 
-struct recent_next_hop {
-	struct next_hop hop; /* ifindex 0: none */
-	struct traffic traffic; /* not in next_hops yet */
-};
-
-/* One CPU's; next_hops.h says why. What a next hop carried is the sum over these and next_hops. */
-struct recent_next_hops {
-	struct recent_next_hop places[1 << RECENT_NEXT_HOPS_BITS];
-};
-PINNED("percpu_array", u32, struct recent_next_hops, recent_next_hops, 1);
 PINNED("hash", struct next_hop, struct traffic, next_hops, MAX_NEXT_HOPS);
+
+/*
+ * A way out: one next hop with all that a packet needs to leave by it. Each CPU has its own, so that nothing
+ * is shared on the way of a packet; adjacency.h keeps them. One cache line.
+ */
+struct adjacency {
+	struct next_hop hop;    /* ifindex 0: none */
+	struct traffic traffic; /* not in next_hops yet */
+	u8 dmac[6];
+	u8 smac[6];
+	u32 version;            /* goes up when anything but the traffic changes */
+	u16 slot;
+	u16 flags;              /* enum interface_flag, of the egress */
+	u32 unused;
+};
+PINNED_FLAGS("array", u32, struct adjacency, adjacencies, CPUS * ADJACENCY_SETS * ADJACENCY_WAYS, BPF_F_MMAPABLE);
+
+/*
+ * What makes cached answers of the FIB void. Generations only ever go up; whoever remembers an answer
+ * remembers with it the sum of those that concern it, as they were before the question. Times are in
+ * units of 2^20 ns (about a millisecond) of CLOCK_MONOTONIC_COARSE, in 32 bits.
+ */
+struct coherence {
+	/* written by coherence_events.h, in the kernel, at the moment that a change is announced */
+	u64 changes;         /* of what the key of an answer may depend on */
+	u64 neighbours;      /* neighbours whose MAC or validity changed */
+	u64 invalidations;   /* all of them, for `status` */
+	u32 generation[2];   /* of the whole family: IPv4, IPv6 */
+	u32 unsettled[2];    /* until then, the FIB of the family may not be yet what was announced */
+	/* written by the daemon */
+	u64 seen;            /* `changes` whose consequences are in force: without that, nothing is cached */
+	u32 lease;           /* until then; a daemon that lives moves it on */
+	u32 own;             /* a generation */
+	u32 life;            /* of an answer, at most */
+	u32 wide;            /* the key is more than the destination, and these masks say what */
+	u32 mask_source;
+	u32 mask_ports;
+	u32 mask_rest;       /* ingress slot << 16 | protocol << 8 | TOS or traffic class, as in struct key */
+	u32 mask_label;
+	u32 multipath_known; /* routes with several next hops need not be told any more */
+};
+PINNED_FLAGS("array", u32, struct coherence, coherence, 1, BPF_F_MMAPABLE);
+
+struct block {
+	u32 generation;
+	u32 unsettled;
+};
+PINNED("array", u32, struct block, blocks4, BLOCKS);
+PINNED("array", u32, struct block, blocks6, BLOCKS);
+PINNED("array", u32, u32, neighbour_generations, ADJACENCY_SETS); /* by adjacency_set() */
+
+/* Which MAC a neighbour had when the kernel last spoke of it: to tell a change from a confirmation. */
+struct known_neighbour {
+	u8 mac[6];
+	u16 unused;
+};
+PINNED("hash", struct next_hop, struct known_neighbour, known_neighbours, MAX_NEXT_HOPS * 4);
