@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The filter on the route socket: every announcement is counted, and only routes of note come through."""
+"""The filter on the route socket: every announcement is counted, and only routes of note come through. And what else
+the kernel announces of that on which forwarding depends."""
+
+import asyncio
 
 import pytest
 
+from controlplane import settings
 from controlplane.dataplane import Dataplane
-from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
+from controlplane.events import RoutesNoted, SettingsChanged, Synced
+from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkMonitor
 from controlplane.netlink import NetlinkSocket, messages
 from controlplane.notes import RouteNotes
 from controlplane.pins import PinDirectory
@@ -166,3 +171,63 @@ def test_a_thousand_routes_leave_the_socket_empty(listener):
     listener.ns.ip(*(f"route add 198.18.{n // 256}.{n % 256}/32 via 10.0.0.2" for n in range(1000)))
     assert listener.noted() == (RouteNotes(), 0)
     assert listener.dataplane.route_changes()[0] - before == 1000
+
+
+# --- the monitor's events ---------------------------------------------------------------------------
+
+BOUND_S = 10
+
+
+async def _next(monitor: NetlinkMonitor, kind: type):
+    async with asyncio.timeout(BOUND_S):
+        while not isinstance(event := await monitor.next(), kind):
+            pass
+        return event
+
+
+def test_the_monitor_tells_of_routes_of_note(listener):
+    async def run():
+        async with NetlinkMonitor(1 << 20, listener.dataplane.route_filter_fd) as monitor:
+            await _next(monitor, Synced)
+            listener.ns.ip("route add 198.18.0.0/16 via 10.0.0.2", "route add blackhole 198.51.100.0/24")
+            assert _names((await _next(monitor, RoutesNoted)).notes) == {"blackholes": {"198.51.100.0/24"}}
+
+    with listener.ns.entered():
+        asyncio.run(run())
+
+
+SETTINGS = {
+    "an address": lambda ns: ns.ip("addr add 192.0.2.1/32 dev a0"),
+    "an IPv6 address": lambda ns: ns.ip("addr add 2001:db8::1/64 dev a0 nodad", family=6),
+    "a rule": lambda ns: ns.ip("rule add sport 77 lookup 100"),
+    "an IPv6 rule": lambda ns: ns.ip("rule add sport 77 lookup 100", family=6),
+    "rp_filter of a device": lambda ns: ns.sysctl(ipv4__conf__a0__rp_filter=2),
+    "rp_filter of all": lambda ns: ns.sysctl(ipv4__conf__all__rp_filter=2),
+    "IPv6 forwarding": lambda ns: ns.sysctl(ipv6__conf__all__forwarding=1),
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+def test_the_monitor_tells_of_settings(listener, what):
+    async def run():
+        async with NetlinkMonitor(1 << 20, listener.dataplane.route_filter_fd) as monitor:
+            await _next(monitor, Synced)
+            assert not monitor.pending()
+            SETTINGS[what](listener.ns)
+            await _next(monitor, SettingsChanged)
+
+    with listener.ns.entered():
+        asyncio.run(run())
+
+
+def test_rules_on_protocol_or_ports_are_found(listener):
+    for family in (4, 6):
+        for selector in ("ipproto udp", "sport 77", "dport 77-99"):
+            listener.ns.ip(f"rule add pref 50 {selector} lookup 100", family=family)
+            with listener.ns.entered():
+                found = settings.read([]).rules6_by_protocol
+            assert (family, selector, found) == (family, selector, family == 6)
+            listener.ns.ip("rule del pref 50", family=family)
+    listener.ns.ip("rule add pref 50 from 2001:db8::/32 tos 0x10 lookup 100", family=6)
+    with listener.ns.entered():
+        assert not settings.read([]).rules6_by_protocol
