@@ -34,7 +34,7 @@ class Probe:
         self._numbers = itertools.count(1)
         for family, address in H2.items():
             done = lab.exec("h1", ["ping", f"-{family}", "-c", "1", "-w", "5", address])
-            assert done.returncode == 0, done.stdout
+            assert done.returncode == 0, done.stdout + done.stderr
         self._left = mac(lab.ns("r1"), "left")
         self._h1 = mac(lab.ns("h1"), "eth0")
         self._forwarded_macs = bytes.fromhex(
