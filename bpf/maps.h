@@ -101,13 +101,14 @@ struct prefix6 {
 /*
  * IPv4 sources that the kernel may refuse as martian: the router's own addresses, its subnets' broadcast
  * addresses, and whatever else has a route of type local. The bit map has a bit for each /32 of them, by
- * own_source_bit(); only a source whose bit is set needs the trie.
+ * own_source_bit(); only a source whose bit is set needs the trie. Room for two sets, here and below: what is
+ * new is added before what is old goes.
  */
 PINNED("array", u32, u64, own_source_bits, OWN_SOURCE_WORDS);
-PINNED_TRIE(struct prefix4, u32, own_sources, MAX_OWN_SOURCES);
+PINNED_TRIE(struct prefix4, u32, own_sources, 2 * MAX_OWN_SOURCES);
 
 /* IPv4 routes with an `mtu` that is not locked: the kernel heeds it when it forwards, bpf_fib_lookup does not. */
-PINNED_TRIE(struct prefix4, u32, narrow_routes, MAX_NARROW_ROUTES);
+PINNED_TRIE(struct prefix4, u32, narrow_routes, 2 * MAX_NARROW_ROUTES);
 
 /* Blackhole routes, with what they swallowed. */
 PINNED_TRIE(struct prefix4, struct traffic, blackholes4, MAX_BLACKHOLES);

@@ -35,7 +35,7 @@ class NoteMaps:
         narrow = notes.narrow
         if len(narrow) > limits()["MAX_NARROW_ROUTES"]:
             narrow = {_EVERYTHING: min(narrow.values())}
-        self._sync_narrow(narrow)
+        self._sync_narrow(_with_shorter_prefixes(narrow))
         for table in self._blackhole_tables.values():
             self._sync_blackholes(table, {p for p in notes.blackholes if len(p.address) == _address_size(table)})
 
@@ -88,6 +88,23 @@ class NoteMaps:
         for prefix in sorted(wanted - known, key=str)[:room]:
             table[_key(table, prefix)] = table.Leaf()
             self._known_blackholes.add(prefix)
+
+
+def _with_shorter_prefixes(narrow: dict[Prefix, int]) -> dict[Prefix, int]:
+    """Each with the smallest MTU of all the prefixes that it lies in: they may be of several tables, and a rule
+    decides which table a packet meets, but the trie finds only the longest of them."""
+    lengths = sorted({prefix.length for prefix in narrow})
+    out: dict[Prefix, int] = {}
+    for prefix in sorted(narrow, key=lambda prefix: prefix.length):
+        address = int.from_bytes(prefix.address, "big")
+        for length in reversed(lengths[: lengths.index(prefix.length)]):
+            shorter = Prefix((address >> (32 - length) << (32 - length)).to_bytes(4, "big"), length)
+            if shorter in out:
+                out[prefix] = min(narrow[prefix], out[shorter])
+                break
+        else:
+            out[prefix] = narrow[prefix]
+    return out
 
 
 def own_source_bit(address: bytes) -> int:

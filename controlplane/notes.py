@@ -43,7 +43,9 @@ class RouteNotes:
     blackholes: set[Prefix] = field(default_factory=set)
 
     def take(self, data: bytes, offset: int, length: int) -> None:
-        """Note the RTM_NEWROUTE message at `offset`, if it is of note."""
+        """Note the RTM_NEWROUTE message at `offset`, if it is of note. One that is cut short is not."""
+        if min(length, len(data) - offset) < HEADER.size + RTMSG.size:
+            return
         family, bits, _, _, _, _, _, kind, _ = RTMSG.unpack_from(data, offset + HEADER.size)
         if family not in (socket.AF_INET, socket.AF_INET6):
             return

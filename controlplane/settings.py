@@ -65,8 +65,9 @@ def read(names: Iterable[str]) -> Settings:
 def _port(name: str, all4: Mapping[str, int]) -> PortSettings:
     # IN_DEV_RPFILTER() is the greater of the two, IN_DEV_TX_REDIRECTS() either of them.
     reverse_path = max(all4["rp_filter"], _integer(f"ipv4/conf/{name}/rp_filter", STRICT))
-    if reverse_path == LOOSE and not _has_ipv4_address(name):
-        reverse_path = STRICT
+    # The sysctl takes any number; __fib_validate_source() asks for 1, and else only for anything but 0.
+    if reverse_path not in (0, STRICT):
+        reverse_path = LOOSE if _has_ipv4_address(name) else STRICT
     return PortSettings(
         reverse_path=reverse_path,
         send_redirects=bool(all4["send_redirects"] or _integer(f"ipv4/conf/{name}/send_redirects", 1)),
