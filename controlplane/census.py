@@ -115,6 +115,11 @@ class RouteCounter:
         self._announced.merge(notes)
         self._counted_at_change = None
 
+    def overrun(self) -> None:
+        """Announcements were lost: count again at once."""
+        self._counted_at_change = None
+        self._next = 0.0
+
     def count(self, change: object) -> None:
         """Count now, and wait for it: 0.5 s for a million routes."""
         self._take(change, count_routes())

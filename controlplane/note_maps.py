@@ -28,9 +28,13 @@ class NoteMaps:
         self._known_own = {_prefix(key) for key in self._own}
         self._known_narrow = {_prefix(key): leaf.value for key, leaf in self._narrow.items()}
         self._known_blackholes = {_prefix(key) for table in self._blackhole_tables.values() for key in table}
+        self._synced: RouteNotes | None = None
         self._words = [word.value for word in self._bits.values()]
 
     def sync(self, notes: RouteNotes) -> None:
+        if notes == self._synced:
+            return
+        self._synced = None  # until it is all done
         self._sync_own(notes.own if len(notes.own) <= limits()["MAX_OWN_SOURCES"] else {_EVERYTHING})
         narrow = notes.narrow
         if len(narrow) > limits()["MAX_NARROW_ROUTES"]:
@@ -38,6 +42,7 @@ class NoteMaps:
         self._sync_narrow(_with_shorter_prefixes(narrow))
         for table in self._blackhole_tables.values():
             self._sync_blackholes(table, {p for p in notes.blackholes if len(p.address) == _address_size(table)})
+        self._synced = RouteNotes(set(notes.own), dict(notes.narrow), set(notes.blackholes))
 
     @property
     def wide_own_sources(self) -> bool:

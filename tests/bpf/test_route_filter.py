@@ -9,6 +9,7 @@ import pytest
 from controlplane import settings
 from controlplane.dataplane import Dataplane
 from controlplane.events import RoutesNoted, SettingsChanged, Synced
+from controlplane.guard import GuardWatch
 from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkMonitor
 from controlplane.netlink import NetlinkSocket, messages
 from controlplane.notes import RouteNotes
@@ -187,7 +188,7 @@ async def _next(monitor: NetlinkMonitor, kind: type):
 
 def test_the_monitor_tells_of_routes_of_note(listener):
     async def run():
-        async with NetlinkMonitor(1 << 20, listener.dataplane.route_filter_fd) as monitor:
+        async with NetlinkMonitor(1 << 20, listener.dataplane.route_filter_fd, GuardWatch({})) as monitor:
             await _next(monitor, Synced)
             listener.ns.ip("route add 198.18.0.0/16 via 10.0.0.2", "route add blackhole 198.51.100.0/24")
             assert _names((await _next(monitor, RoutesNoted)).notes) == {"blackholes": {"198.51.100.0/24"}}
@@ -210,7 +211,7 @@ SETTINGS = {
 @pytest.mark.parametrize("what", SETTINGS)
 def test_the_monitor_tells_of_settings(listener, what):
     async def run():
-        async with NetlinkMonitor(1 << 20, listener.dataplane.route_filter_fd) as monitor:
+        async with NetlinkMonitor(1 << 20, listener.dataplane.route_filter_fd, GuardWatch({})) as monitor:
             await _next(monitor, Synced)
             assert not monitor.pending()
             SETTINGS[what](listener.ns)
