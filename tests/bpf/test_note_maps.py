@@ -186,7 +186,7 @@ def test_a_restart_reads_back_what_is_there(port_of):
     assert second.verdict(source("192.0.2.1")) == "pass_martian"
     second.sync(RouteNotes(own=prefixes("192.0.2.2/32")))
     assert held(second.notes._own) == {"192.0.2.2/32"}
-    assert held(second.notes._narrow) == set()
+    assert held(second.notes._narrow_tables[4]) == set()
     assert second.notes.narrow_mtu == 0xFFFFFFFF
     assert second.verdict(source("192.0.2.1")) == "forward"
 
@@ -237,7 +237,7 @@ def test_route_mtus_come_change_and_go(port):
     assert port.notes.narrow_mtu == 1200
     assert [port.verdict(sized(length)) for length in (1200, 1201)] == ["forward", "pass_too_big"]
     port.sync(RouteNotes())
-    assert held(port.notes._narrow) == set()
+    assert held(port.notes._narrow_tables[4]) == set()
     assert port.verdict(sized(1500)) == "forward"
 
 
@@ -266,11 +266,11 @@ def test_too_many_route_mtus_become_the_smallest_for_all(port, monkeypatch):
     monkeypatch.setattr(note_maps, "limits", lambda: {**limits(), "MAX_NARROW_ROUTES": 2})
     narrow = {prefix(f"10.{n}.0.0/16"): 1000 + n for n in (80, 81, 82)}
     port.sync(RouteNotes(narrow=narrow))
-    assert held(port.notes._narrow) == {"0.0.0.0/0"}
+    assert held(port.notes._narrow_tables[4]) == {"0.0.0.0/0"}
     assert [port.verdict(sized(length)) for length in (1080, 1081)] == ["forward", "pass_too_big"]
     del narrow[prefix("10.80.0.0/16")]
     port.sync(RouteNotes(narrow=narrow))
-    assert held(port.notes._narrow) == {"10.81.0.0/16", "10.82.0.0/16"}
+    assert held(port.notes._narrow_tables[4]) == {"10.81.0.0/16", "10.82.0.0/16"}
     assert port.verdict(sized(1500)) == "forward"
 
 

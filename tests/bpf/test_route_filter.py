@@ -95,6 +95,7 @@ LET_THROUGH = {
         4, "route add 198.51.100.0/24 via 10.0.0.2 src 10.0.0.1 metric 7 table 100 mtu 1300 advmss 1200",
         {"narrow": {"198.51.100.0/24": 1300}},
     ),
+    "IPv6 mtu": (6, "route add 2001:db8:9::/48 dev a0 mtu 1300", {"narrow": {"2001:db8:9::/48": 1300}}),
     "default with mtu": (4, "route add default via 10.0.0.2 mtu 1300", {"narrow": {"0.0.0.0/0": 1300}}),
     "mtu of several next hops": (
         4, "route add 198.51.100.0/24 mtu 1300 nexthop via 10.0.0.2 nexthop via 10.0.0.3",
@@ -126,7 +127,6 @@ KEPT_OUT = {
     "unreachable": (4, "route add unreachable 198.51.100.0/24"),
     "prohibit": (4, "route add prohibit 198.51.100.0/24"),
     "throw": (4, "route add throw 198.51.100.0/24 table 100"),
-    "IPv6 mtu": (6, "route add 2001:db8:9::/48 dev a0 mtu 1300"),
 }
 
 
@@ -232,3 +232,11 @@ def test_rules_on_protocol_or_ports_are_found(listener):
     listener.ns.ip("rule add pref 50 from 2001:db8::/32 tos 0x10 lookup 100", family=6)
     with listener.ns.entered():
         assert not settings.read([]).rules6_by_protocol
+
+
+def test_rules_that_suppress_are_found(listener):
+    with listener.ns.entered():
+        assert not settings.read([]).rules6_suppress
+    listener.ns.ip("rule add pref 50 lookup main suppress_prefixlength 0", family=6)
+    with listener.ns.entered():
+        assert settings.read([]).rules6_suppress

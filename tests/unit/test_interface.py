@@ -17,7 +17,7 @@ from tests.unit.test_netlink import IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, li
 
 LEFT = Link(ifindex=5, name="left", mac="02:00:00:00:00:0a", mtu=1500, up=True, carrier=True, kind="veth")
 PLAIN = PortSettings(reverse_path=0, send_redirects=True, ipv6_mtu=1500)
-NOTHING_SPECIAL = Settings(True, 1, 1, False, {"left": PLAIN})
+NOTHING_SPECIAL = Settings(True, 1, 1, False, False, {"left": PLAIN})
 
 
 def made(settings: Settings = NOTHING_SPECIAL, *, features=NDO_XMIT, guarded=False, wide=False, narrow=NO_NARROW_ROUTE):
@@ -50,11 +50,12 @@ FLAGS = {
     "IPv6 hashed by layer 3, rules on the protocol": (
         dict(hash_policy6=0, rules6_by_protocol=True), F.PASS_IPV6_FRAGMENTS,
     ),
+    "rules that suppress": (dict(rules6_suppress=True), F.RULES_UNSURE_IPV6),
     "rules on the protocol alone": (dict(rules6_by_protocol=True), F(0)),
-    "IPv4 hashed by inner headers": (dict(hash_policy4=2), F.PASS_TUNNELS),
-    "IPv6 hashed by inner headers": (dict(hash_policy6=2), F.PASS_TUNNELS),
-    "IPv4 hashed as wished": (dict(hash_policy4=3), F.PASS_TUNNELS),
-    "IPv6 hashed as wished": (dict(hash_policy6=3, rules6_by_protocol=True), F.PASS_TUNNELS),
+    "IPv4 hashed by inner headers": (dict(hash_policy4=2), F.MULTIPATH_UNSURE_IPV4),
+    "IPv6 hashed by inner headers": (dict(hash_policy6=2), F.MULTIPATH_UNSURE_IPV6),
+    "IPv4 hashed as wished": (dict(hash_policy4=3), F.MULTIPATH_UNSURE_IPV4),
+    "IPv6 hashed as wished": (dict(hash_policy6=3, rules6_by_protocol=True), F.MULTIPATH_UNSURE_IPV6),
 }  # fmt: skip
 
 
@@ -74,7 +75,9 @@ def test_every_flag_has_a_case():
 def test_a_port_of_which_nothing_is_known_forwards_little():
     found = made(Settings(), features=None)
     assert found.ipv6_mtu == 0
-    assert F(found.flags) == F.REVERSE_PATH_STRICT | F.PASS_IPV6 | F.PASS_TUNNELS
+    assert F(found.flags) == (
+        F.REVERSE_PATH_STRICT | F.PASS_IPV6 | F.RULES_UNSURE_IPV6 | F.MULTIPATH_UNSURE_IPV4 | F.MULTIPATH_UNSURE_IPV6
+    )
 
 
 def test_the_careful_settings_stand_for_a_port_that_was_not_read():

@@ -132,8 +132,8 @@ def test_a_locked_mtu_is_the_lookups_own_affair(lock):
     assert noted(route("198.51.100.0/24", more=metrics(1300, lock))) == RouteNotes()
 
 
-def test_an_ipv6_mtu_is_the_lookups_own_affair():
-    assert noted(route("2001:db8::/48", more=metrics(1300))) == RouteNotes()
+def test_an_ipv6_mtu_is_noted_too():
+    assert noted(route("2001:db8::/48", more=metrics(1300))) == RouteNotes(narrow={prefix("2001:db8::/48"): 1300})
 
 
 @pytest.mark.parametrize("mtus", [(1300, 1400), (1400, 1300), (1300, 1300)])

@@ -25,7 +25,7 @@ def read(tmp_path, monkeypatch):
     def read(changed: dict, *names: str, address: bool = True, rules: bool = False) -> Settings:
         monkeypatch.setattr(settings, "_SYSCTL", tmp_path)
         monkeypatch.setattr(settings, "_has_ipv4_address", lambda _: address)
-        monkeypatch.setattr(settings, "_rules_match_protocol", lambda _: rules)
+        monkeypatch.setattr(settings, "_rule_attributes", lambda _: {settings._FRA_IP_PROTO} if rules else set())
         for name, value in {**VALUES, **changed}.items():
             if value is not None:
                 (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def read(tmp_path, monkeypatch):
 
 
 def test_everything_plain(read):
-    assert read({}) == Settings(True, 1, 1, False, {"left": PortSettings(0, False, 1500)})
+    assert read({}) == Settings(True, 1, 1, False, False, {"left": PortSettings(0, False, 1500)})
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_a_name_with_a_dot(read):
 
 def test_the_defaults_are_the_most_careful():
     assert PortSettings() == PortSettings(reverse_path=STRICT, send_redirects=True, ipv6_mtu=0)
-    assert Settings() == Settings(False, settings.HASH_INNER, settings.HASH_INNER, True, {})
+    assert Settings() == Settings(False, settings.HASH_INNER, settings.HASH_INNER, True, True, {})
