@@ -40,7 +40,9 @@ enum interface_flag {
 	PASS_IPV6 = 1 << 6,             /* IPv6 forwarding is off for the namespace as a whole */
 	PASS_IPV6_FRAGMENTS = 1 << 7,   /* no lookup agrees with the kernel's path for them */
 	IPV6_FRAGMENT_HASHED = 1 << 8,  /* multipath hashes the fragment header's number as the protocol */
-	PASS_TUNNELS = 1 << 9,          /* multipath hashes the packet within */
+	MULTIPATH_UNSURE_IPV4 = 1 << 9, /* by a hash policy that no lookup follows */
+	MULTIPATH_UNSURE_IPV6 = 1 << 10,
+	RULES_UNSURE_IPV6 = 1 << 11,    /* a policy rule that no lookup heeds */
 };
 
 /*
@@ -51,7 +53,7 @@ struct interface {
 	u32 slot;
 	u32 mtu;          /* bytes of L3, as the kernel has it */
 	u32 ipv6_mtu;     /* no larger: net.ipv6.conf.DEV.mtu */
-	u32 narrow_mtu;   /* the smallest of narrow_routes: IPv4 datagrams up to here need not ask it */
+	u32 narrow_mtu;   /* the smallest of narrow_routes: datagrams up to here need not ask them */
 	u8 mac[6];
 	u16 flags;        /* enum interface_flag */
 };
@@ -103,13 +105,15 @@ struct prefix6 {
 /*
  * IPv4 sources that the kernel may refuse as martian: the router's own addresses, its subnets' broadcast
  * addresses, and whatever else has a route of type local. The bit map has a bit for each /32 of them, by
- * own_source_bit(); only a source whose bit is set needs the trie.
+ * own_source_bit(); only a source whose bit is set needs the trie. Room for two sets, here and below: what is
+ * new is added before what is old goes.
  */
 PINNED("array", u32, u64, own_source_bits, OWN_SOURCE_WORDS);
-PINNED_TRIE(struct prefix4, u32, own_sources, MAX_OWN_SOURCES);
+PINNED_TRIE(struct prefix4, u32, own_sources, 2 * MAX_OWN_SOURCES);
 
-/* IPv4 routes with an `mtu` that is not locked: the kernel heeds it when it forwards, bpf_fib_lookup does not. */
-PINNED_TRIE(struct prefix4, u32, narrow_routes, MAX_NARROW_ROUTES);
+/* Routes with an `mtu` that is not locked: the kernel heeds it when it forwards, bpf_fib_lookup does not. */
+PINNED_TRIE(struct prefix4, u32, narrow_routes4, 2 * MAX_NARROW_ROUTES);
+PINNED_TRIE(struct prefix6, u32, narrow_routes6, 2 * MAX_NARROW_ROUTES);
 
 /* Blackhole routes, with what they swallowed. */
 PINNED_TRIE(struct prefix4, struct traffic, blackholes4, MAX_BLACKHOLES);

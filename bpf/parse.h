@@ -19,9 +19,6 @@
 #define IPV6_FRAGMENT_HEADER_LEN 8
 #define IPV4_FRAGMENT_MASK htons(0x3fff) /* more-fragments flag and offset */
 #define IPV4_OFFSET_MASK htons(0x1fff)
-#ifndef IPPROTO_MPLS
-#define IPPROTO_MPLS 137
-#endif
 
 struct packet {
 	void *data;
@@ -102,13 +99,6 @@ static __always_inline enum verdict parse_ports(struct packet *p, void *l4, u32 
 			return PASS_MALFORMED;
 		p->sport = ports[0];
 		p->dport = ports[1];
-		break;
-	case IPPROTO_IPIP:
-	case IPPROTO_IPV6:
-	case IPPROTO_GRE:
-	case IPPROTO_MPLS:
-		if (p->flags & PASS_TUNNELS)
-			return PASS_TUNNEL;
 	}
 	return FORWARD;
 }
@@ -176,6 +166,8 @@ static __always_inline enum verdict parse_ipv4(struct packet *p)
 		return PASS_MALFORMED;
 	if (ip->ihl > 5)
 		return PASS_OPTIONS;
+	if (p->flags & MULTIPATH_UNSURE_IPV4)
+		return PASS_UNSURE;
 	p->ipv4 = ip;
 	p->datagram_len = ntohs(ip->tot_len);
 	if (p->datagram_len < sizeof(*ip) || !ipv4_header_sum_ok(ip))
@@ -240,6 +232,8 @@ static __always_inline enum verdict parse_ipv6(struct packet *p)
 		return PASS_MALFORMED;
 	if (p->flags & PASS_IPV6)
 		return PASS_FORWARDING_OFF;
+	if (p->flags & (MULTIPATH_UNSURE_IPV6 | RULES_UNSURE_IPV6))
+		return PASS_UNSURE;
 	p->ipv6 = ip6;
 	payload_len = ntohs(ip6->payload_len);
 	if (payload_len > 0xffff - sizeof(*ip6))

@@ -44,7 +44,7 @@ static __always_inline bool is_of_note(struct __sk_buff *skb)
 	case RTN_BLACKHOLE:
 		return true;
 	}
-	return route.rtm_family == AF_INET && has_metrics(skb);
+	return has_metrics(skb);
 }
 
 int route_event(struct __sk_buff *skb)

@@ -78,7 +78,7 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 		count_blackhole(p);
 	if (verdict != FORWARD)
 		return verdict;
-	if (ipv4 && exceeds_route_mtu(p, ingress->narrow_mtu))
+	if (exceeds_route_mtu(p, ingress->narrow_mtu))
 		return PASS_TOO_BIG;
 	if (ipv4 && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
 		verdict = check_reverse_path(ctx, p, fib.ifindex);

@@ -10,16 +10,40 @@ static __always_inline void count(struct traffic *traffic, u32 bytes)
 	traffic->bytes += bytes;
 }
 
-/* The kernel heeds an unlocked route MTU when it forwards: ip_dst_mtu_maybe_forward() in include/net/ip.h. */
+static __always_inline struct prefix4 destination4(const struct packet *p)
+{
+	struct prefix4 key = {.length = 32, .address = p->ipv4->daddr};
+
+	return key;
+}
+
+static __always_inline struct prefix6 destination6(const struct packet *p)
+{
+	struct prefix6 key = {.length = 128};
+
+	__builtin_memcpy(key.address, &p->ipv6->daddr, sizeof(key.address));
+	return key;
+}
+
+/*
+ * The kernel heeds an unlocked route MTU when it forwards: ip_dst_mtu_maybe_forward() in include/net/ip.h for
+ * IPv4; for IPv6 it answers with "packet too big" as well.
+ */
 static __always_inline bool exceeds_route_mtu(const struct packet *p, u32 narrow_mtu)
 {
-	struct prefix4 key = {.length = 32};
 	u32 *mtu;
 
 	if (p->datagram_len <= narrow_mtu)
 		return false;
-	key.address = p->ipv4->daddr;
-	mtu = narrow_routes.lookup(&key);
+	if (p->ethertype == htons(ETH_P_IP)) {
+		struct prefix4 key = destination4(p);
+
+		mtu = narrow_routes4.lookup(&key);
+	} else {
+		struct prefix6 key = destination6(p);
+
+		mtu = narrow_routes6.lookup(&key);
+	}
 	return mtu && p->datagram_len > *mtu;
 }
 
@@ -29,13 +53,12 @@ static __always_inline void count_blackhole(const struct packet *p)
 	struct traffic *swallowed;
 
 	if (p->ethertype == htons(ETH_P_IP)) {
-		struct prefix4 key = {.length = 32, .address = p->ipv4->daddr};
+		struct prefix4 key = destination4(p);
 
 		swallowed = blackholes4.lookup(&key);
 	} else {
-		struct prefix6 key = {.length = 128};
+		struct prefix6 key = destination6(p);
 
-		__builtin_memcpy(key.address, &p->ipv6->daddr, sizeof(key.address));
 		swallowed = blackholes6.lookup(&key);
 	}
 	if (swallowed) {

@@ -34,7 +34,7 @@ enum verdict {
 	PASS_GUARDED,            /* a firewall, tc or IPsec rule must see it */
 	PASS_REVERSE_PATH,       /* not certain that rp_filter lets this source in here */
 	PASS_ICMP,               /* ICMP error or neighbour discovery: the kernel looks inside */
-	PASS_TUNNEL,             /* the multipath hash policy looks at the packet within */
+	PASS_UNSURE,             /* multipath hash policy or rule that a FIB lookup does not follow */
 	VERDICT_COUNT,
 };
 

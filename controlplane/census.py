@@ -113,6 +113,12 @@ class RouteCounter:
         """New routes of note, from the kernel's announcement."""
         self.notes.merge(notes)
         self._announced.merge(notes)
+        self._counted_at_change = None
+
+    def overrun(self) -> None:
+        """Announcements were lost: count again at once."""
+        self._counted_at_change = None
+        self._next = 0.0
 
     def count(self, change: object) -> None:
         """Count now, and wait for it: 0.5 s for a million routes."""
@@ -135,4 +141,5 @@ class RouteCounter:
         self.census = census
         census.notes.merge(self._announced)
         self.notes = census.notes
-        self._counted_at_change = change
+        # What was announced meanwhile may be gone again, without another change that would show it.
+        self._counted_at_change = change if self._announced == RouteNotes() else None

@@ -42,6 +42,7 @@ def describe(
         "HAIRPIN_IPV4": not own.send_redirects,
         "WIDE_OWN_SOURCES": wide,
         "PASS_IPV6": not settings.ipv6_forwarding,
+        "RULES_UNSURE_IPV6": settings.rules6_suppress,
         **_hash_flags(settings),
     }
     return Interface(
@@ -60,5 +61,6 @@ def _hash_flags(settings: Settings) -> dict[str, bool]:
     return {
         "IPV6_FRAGMENT_HASHED": by_layer_3 and not settings.rules6_by_protocol,
         "PASS_IPV6_FRAGMENTS": by_layer_3 and settings.rules6_by_protocol,
-        "PASS_TUNNELS": max(settings.hash_policy4, settings.hash_policy6) >= HASH_INNER,
+        "MULTIPATH_UNSURE_IPV4": settings.hash_policy4 >= HASH_INNER,
+        "MULTIPATH_UNSURE_IPV6": settings.hash_policy6 >= HASH_INNER,
     }

@@ -45,6 +45,7 @@ class Known:
                 self.features.clear()
                 self._link_changed()
                 if overrun:
+                    self.routes.overrun()
                     log.warning("netlink events were lost; everything is read anew")
             case events.Synced():
                 pass

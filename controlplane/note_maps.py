@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from controlplane.counters import Traffic
+from controlplane.interface import NO_NARROW_ROUTE
 from controlplane.notes import Prefix, RouteNotes
 from controlplane.source import limits
 
@@ -23,21 +24,30 @@ class NoteMaps:
     def __init__(self, tables):
         self._own = tables[b"own_sources"]
         self._bits = tables[b"own_source_bits"]
-        self._narrow = tables[b"narrow_routes"]
+        self._narrow_tables = {4: tables[b"narrow_routes4"], 16: tables[b"narrow_routes6"]}
         self._blackhole_tables = {4: tables[b"blackholes4"], 16: tables[b"blackholes6"]}
         self._known_own = {_prefix(key) for key in self._own}
-        self._known_narrow = {_prefix(key): leaf.value for key, leaf in self._narrow.items()}
+        self._known_narrow = {
+            size: {_prefix(key): leaf.value for key, leaf in table.items()}
+            for size, table in self._narrow_tables.items()
+        }
         self._known_blackholes = {_prefix(key) for table in self._blackhole_tables.values() for key in table}
+        self._synced: RouteNotes | None = None
         self._words = [word.value for word in self._bits.values()]
 
     def sync(self, notes: RouteNotes) -> None:
+        if notes == self._synced:
+            return
+        self._synced = None  # until it is all done
         self._sync_own(notes.own if len(notes.own) <= limits()["MAX_OWN_SOURCES"] else {_EVERYTHING})
-        narrow = notes.narrow
-        if len(narrow) > limits()["MAX_NARROW_ROUTES"]:
-            narrow = {_EVERYTHING: min(narrow.values())}
-        self._sync_narrow(narrow)
+        for size in self._narrow_tables:
+            narrow = {prefix: mtu for prefix, mtu in notes.narrow.items() if len(prefix.address) == size}
+            if len(narrow) > limits()["MAX_NARROW_ROUTES"]:
+                narrow = {Prefix(bytes(size), 0): min(narrow.values())}
+            self._sync_narrow(size, _with_shorter_prefixes(narrow))
         for table in self._blackhole_tables.values():
             self._sync_blackholes(table, {p for p in notes.blackholes if len(p.address) == _address_size(table)})
+        self._synced = RouteNotes(set(notes.own), dict(notes.narrow), set(notes.blackholes))
 
     @property
     def wide_own_sources(self) -> bool:
@@ -46,8 +56,8 @@ class NoteMaps:
 
     @property
     def narrow_mtu(self) -> int:
-        """The smallest MTU of narrow_routes; beyond any datagram if there is none."""
-        return min(self._known_narrow.values(), default=0xFFFFFFFF)
+        """The smallest MTU of narrow_routes4 and 6; beyond any datagram if there is none."""
+        return min((mtu for known in self._known_narrow.values() for mtu in known.values()), default=NO_NARROW_ROUTE)
 
     def blackholes(self) -> dict[Prefix, Traffic]:
         """What each blackhole route has swallowed since it is known."""
@@ -71,13 +81,14 @@ class NoteMaps:
             del self._own[_key(self._own, prefix)]
         self._known_own = set(own)
 
-    def _sync_narrow(self, narrow: dict[Prefix, int]) -> None:
+    def _sync_narrow(self, size: int, narrow: dict[Prefix, int]) -> None:
+        table, known = self._narrow_tables[size], self._known_narrow[size]
         for prefix, mtu in narrow.items():
-            if self._known_narrow.get(prefix) != mtu:
-                self._narrow[_key(self._narrow, prefix)] = ct.c_uint(mtu)
-        for prefix in self._known_narrow.keys() - narrow.keys():
-            del self._narrow[_key(self._narrow, prefix)]
-        self._known_narrow = dict(narrow)
+            if known.get(prefix) != mtu:
+                table[_key(table, prefix)] = ct.c_uint(mtu)
+        for prefix in known.keys() - narrow.keys():
+            del table[_key(table, prefix)]
+        self._known_narrow[size] = narrow
 
     def _sync_blackholes(self, table, wanted: set[Prefix]) -> None:
         known = {prefix for prefix in self._known_blackholes if len(prefix.address) == _address_size(table)}
@@ -88,6 +99,24 @@ class NoteMaps:
         for prefix in sorted(wanted - known, key=str)[:room]:
             table[_key(table, prefix)] = table.Leaf()
             self._known_blackholes.add(prefix)
+
+
+def _with_shorter_prefixes(narrow: dict[Prefix, int]) -> dict[Prefix, int]:
+    """Of one family. Each with the smallest MTU of all the prefixes that it lies in: they may be of several tables, and a rule
+    decides which table a packet meets, but the trie finds only the longest of them."""
+    lengths = sorted({prefix.length for prefix in narrow})
+    out: dict[Prefix, int] = {}
+    for prefix in sorted(narrow, key=lambda prefix: prefix.length):
+        address = int.from_bytes(prefix.address, "big")
+        for length in reversed(lengths[: lengths.index(prefix.length)]):
+            rest = 8 * len(prefix.address) - length
+            shorter = Prefix((address >> rest << rest).to_bytes(len(prefix.address), "big"), length)
+            if shorter in out:
+                out[prefix] = min(narrow[prefix], out[shorter])
+                break
+        else:
+            out[prefix] = narrow[prefix]
+    return out
 
 
 def own_source_bit(address: bytes) -> int:

@@ -39,11 +39,13 @@ class RouteNotes:
     own: set[Prefix] = field(default_factory=set)
     """IPv4 routes of type local, broadcast and anycast: as a source, the kernel may call these martian"""
     narrow: dict[Prefix, int] = field(default_factory=dict)
-    """IPv4 routes with an unlocked MTU -> the smallest of them"""
+    """routes with an unlocked MTU -> the smallest of them"""
     blackholes: set[Prefix] = field(default_factory=set)
 
     def take(self, data: bytes, offset: int, length: int) -> None:
-        """Note the RTM_NEWROUTE message at `offset`, if it is of note."""
+        """Note the RTM_NEWROUTE message at `offset`, if it is of note. One that is cut short is not."""
+        if min(length, len(data) - offset) < HEADER.size + RTMSG.size:
+            return
         family, bits, _, _, _, _, _, kind, _ = RTMSG.unpack_from(data, offset + HEADER.size)
         if family not in (socket.AF_INET, socket.AF_INET6):
             return
@@ -52,10 +54,10 @@ class RouteNotes:
         prefix = Prefix(found.get(_RTA_DST, b"").ljust(size, b"\0")[:size], bits)
         if kind == RTN_BLACKHOLE:
             self.blackholes.add(prefix)
-        elif family == socket.AF_INET and kind in OWN_TYPES:
-            if not _never_a_source(prefix):
+        elif kind in OWN_TYPES:
+            if family == socket.AF_INET and not _never_a_source(prefix):
                 self.own.add(prefix)
-        elif family == socket.AF_INET and (mtu := _unlocked_mtu(found.get(_RTA_METRICS, b""))):
+        elif mtu := _unlocked_mtu(found.get(_RTA_METRICS, b"")):
             self.narrow[prefix] = min(mtu, self.narrow.get(prefix, mtu))
 
     def merge(self, other: "RouteNotes") -> None:

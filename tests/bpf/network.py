@@ -8,7 +8,7 @@ r"""The network that the packet tests run in: a namespace of its own, with every
                             \ small0  a port whose entry says MTU 1200, the device 1500
                             \ closed0 a port with forwarding switched off
                             \ side0   no port
-                            \ strict0, loose0, guarded0, hairpin0, no_six0, narrow_six0, deep0, split0
+                            \ strict0, loose0, guarded0, hairpin0, no_six0, narrow_six0, deep0, split0, unsure4, unsure6, rules6
                               ports whose entry carries a flag or an IPv6 MTU
 
 `10.K.0.0/16` and `2001:db8:K::/48` are routed in the way that number K of `ROUTES` says.
@@ -69,7 +69,10 @@ PORTS = {
     "hairpin0": Port(0x22, flags=InterfaceFlag.HAIRPIN_IPV4),
     "no_six0": Port(0x23, flags=InterfaceFlag.PASS_IPV6),
     "narrow_six0": Port(0x24, ipv6_mtu=1300),
-    "deep0": Port(0x25, flags=InterfaceFlag.PASS_TUNNELS | InterfaceFlag.PASS_IPV6_FRAGMENTS),
+    "deep0": Port(0x25, flags=InterfaceFlag.PASS_IPV6_FRAGMENTS),
+    "unsure4": Port(0x27, flags=InterfaceFlag.MULTIPATH_UNSURE_IPV4),
+    "unsure6": Port(0x28, flags=InterfaceFlag.MULTIPATH_UNSURE_IPV6),
+    "rules6": Port(0x29, flags=InterfaceFlag.RULES_UNSURE_IPV6),
     "split0": Port(0x26, flags=InterfaceFlag.IPV6_FRAGMENT_HASHED),
 }
 SECOND_NEXT_HOP_MAC = "02:00:00:00:01:03"
@@ -175,6 +178,7 @@ def build_routes(ns: Namespace) -> None:
         "route add 10.41.0.0/16 via 10.0.1.2 dev out0 mtu 1000",  # not locked
         f"route add local {ANY_IP} dev lo",
     )
+    ns.ip("route add 2001:db8:41::/48 via 2001:db8:0:1::2 dev out0 mtu 1300", family=6)
     ns.sysctl(
         ipv4__fib_multipath_hash_policy=1,
         ipv6__fib_multipath_hash_policy=1,

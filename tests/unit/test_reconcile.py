@@ -35,7 +35,7 @@ SLOTS = {"left": 1, "right": 2}
 TAKES_ALL = {5: NDO_XMIT | NDO_XMIT_SG, 6: NDO_XMIT | NDO_XMIT_SG}
 SG = InterfaceFlag.TX_MULTI_BUFFER
 SETTINGS = Settings(
-    ipv6_forwarding=True, hash_policy4=1, hash_policy6=1, rules6_by_protocol=False,
+    ipv6_forwarding=True, hash_policy4=1, hash_policy6=1, rules6_by_protocol=False, rules6_suppress=False,
     ports={name: PortSettings(reverse_path=0, ipv6_mtu=9000) for name in ("left", "right", "spare")},
 )  # fmt: skip
 """Of which no flag follows"""

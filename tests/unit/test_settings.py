@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Settings as read from a tree of sysctls, and how the values for all devices and for one go together."""
+
+import pytest
+
+from controlplane import settings
+from controlplane.settings import LOOSE, STRICT, PortSettings, Settings
+
+VALUES = {
+    "ipv4/conf/all/rp_filter": 0,
+    "ipv4/conf/all/send_redirects": 0,
+    "ipv4/conf/left/rp_filter": 0,
+    "ipv4/conf/left/send_redirects": 0,
+    "ipv6/conf/all/forwarding": 1,
+    "ipv6/conf/left/mtu": 1500,
+    "ipv4/fib_multipath_hash_policy": 1,
+    "ipv6/fib_multipath_hash_policy": 1,
+}
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """`read({"ipv4/conf/all/rp_filter": 1})` -> Settings of left, over VALUES; None: there is no such file."""
+
+    def read(changed: dict, *names: str, address: bool = True, rules: bool = False) -> Settings:
+        monkeypatch.setattr(settings, "_SYSCTL", tmp_path)
+        monkeypatch.setattr(settings, "_has_ipv4_address", lambda _: address)
+        monkeypatch.setattr(settings, "_rule_attributes", lambda _: {settings._FRA_IP_PROTO} if rules else set())
+        for name, value in {**VALUES, **changed}.items():
+            if value is not None:
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / name).write_text(f"{value}\n")
+        return settings.read(names or ("left",))
+
+    return read
+
+
+def test_everything_plain(read):
+    assert read({}) == Settings(True, 1, 1, False, False, {"left": PortSettings(0, False, 1500)})
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "own", "address", "in_effect"),
+    [
+        (0, 0, True, 0), (1, 0, True, STRICT), (0, 1, True, STRICT), (2, 0, True, LOOSE), (0, 2, True, LOOSE),
+        (1, 2, True, LOOSE), (2, 1, True, LOOSE), (0, 2, False, STRICT), (2, 0, False, STRICT), (0, 0, False, 0),
+        (0, 3, True, LOOSE), (7, 0, True, LOOSE), (0, 3, False, STRICT), (0, -1, True, 0), (-1, -1, True, LOOSE),
+    ],
+)  # fmt: skip
+def test_rp_filter_is_the_greater_of_two(read, everywhere, own, address, in_effect):
+    """The kernel takes any number; but for 0 and 1 all mean loose, and loose without an address is strict."""
+    found = read({"ipv4/conf/all/rp_filter": everywhere, "ipv4/conf/left/rp_filter": own}, address=address)
+    assert found.of("left").reverse_path == in_effect
+
+
+@pytest.mark.parametrize(("everywhere", "own", "sent"), [(0, 0, False), (1, 0, True), (0, 1, True), (1, 1, True)])
+def test_redirects_are_sent_if_either_says_so(read, everywhere, own, sent):
+    found = read({"ipv4/conf/all/send_redirects": everywhere, "ipv4/conf/left/send_redirects": own})
+    assert found.of("left").send_redirects is sent
+
+
+@pytest.mark.parametrize("value", [0, 1, 2])
+def test_ipv6_forwarding(read, value):
+    assert read({"ipv6/conf/all/forwarding": value}).ipv6_forwarding is (value != 0)
+
+
+def test_hash_policies(read):
+    found = read({"ipv4/fib_multipath_hash_policy": 3, "ipv6/fib_multipath_hash_policy": 2})
+    assert (found.hash_policy4, found.hash_policy6) == (3, 2)
+
+
+def test_a_kernel_without_ipv6(read):
+    missing = ("ipv6/conf/all/forwarding", "ipv6/conf/left/mtu", "ipv6/fib_multipath_hash_policy")
+    found = read(dict.fromkeys(missing))
+    assert not found.ipv6_forwarding
+    assert found.of("left").ipv6_mtu == 0
+
+
+def test_a_device_without_sysctls_is_handled_with_care(read):
+    """It may go while it is read."""
+    found = read({}, "left", "gone")
+    assert found.of("gone") == PortSettings()
+    assert found.of("never asked") == PortSettings()
+
+
+@pytest.mark.parametrize("nonsense", ["", "yes", "\N{SNOWMAN}"])
+def test_a_sysctl_that_is_no_number_is_handled_with_care(read, nonsense):
+    found = read({"ipv4/conf/left/rp_filter": nonsense, "ipv4/conf/left/send_redirects": nonsense})
+    assert found.of("left") == PortSettings(STRICT, True, 1500)
+
+
+def test_a_name_with_a_dot(read):
+    """eth0.10, say: a dot is no separator in /proc/sys."""
+    found = read(
+        {"ipv4/conf/left.10/rp_filter": 0, "ipv4/conf/left.10/send_redirects": 0, "ipv6/conf/left.10/mtu": 1400},
+        "left.10",
+    )
+    assert found.of("left.10") == PortSettings(0, False, 1400)
+
+
+def test_the_defaults_are_the_most_careful():
+    assert PortSettings() == PortSettings(reverse_path=STRICT, send_redirects=True, ipv6_mtu=0)
+    assert Settings() == Settings(False, settings.HASH_INNER, settings.HASH_INNER, True, True, {})
