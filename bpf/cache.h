@@ -74,13 +74,323 @@ BPF_F_TABLE("array", u32, union set4, cache4, CPUS * CACHE_SETS, BPF_F_MMAPABLE)
 BPF_F_TABLE("array", u32, union set6, cache6, CPUS * CACHE_SETS, BPF_F_MMAPABLE);
 #endif
 
-/* A question on its way through the FIB, and where its answer is to be remembered. */
+/* Where a packet goes: found in the cache, or by the FIB. */
+struct way_out {
+	struct adjacency *adjacency; /* NULL: into a blackhole */
+	u32 mtu;                     /* of the path, no larger than the egress's */
+};
+
+/* What was asked of the cache in vain, and so where the FIB's answer is to be remembered. */
 struct question {
-	struct answer *place; /* NULL: do not remember */
+	void *entry;    /* NULL: nowhere */
 	struct coherence *coherence;
 	struct block *block;
+	u32 wide;
 	u32 now;
 	u32 generation; /* without that of the next hop */
 	u64 neighbours;
-	u32 family;     /* index into struct coherence: 0 IPv4, 1 IPv6 */
 };
+
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define IPV4 0
+#define IPV6 1
+
+static __always_inline u32 coarse_time(void)
+{
+	return bpf_ktime_get_coarse_ns() >> 20;
+}
+
+static __always_inline bool is_past(u32 time, u32 now)
+{
+	return (s32)(time - now) <= 0;
+}
+
+static __always_inline u32 neighbour_generation(u32 number)
+{
+	u32 set = number / ADJACENCY_WAYS & (ADJACENCY_SETS - 1);
+	u32 *generation = neighbour_generations.lookup(&set);
+
+	return generation ? READ_ONCE(*generation) : 0;
+}
+
+/* False as well when nothing may be recalled at all: without a living daemon, or with settings it has not seen. */
+static __always_inline bool may_recall(struct question *q, u32 family, struct block *block)
+{
+	u32 zero = 0;
+	struct coherence *c = coherence.lookup(&zero);
+
+	q->entry = NULL;
+	if (!c || !block)
+		return false;
+	q->now = coarse_time();
+	if (is_past(READ_ONCE(c->lease), q->now) || READ_ONCE(c->changes) != READ_ONCE(c->seen))
+		return false;
+	q->coherence = c;
+	q->block = block;
+	q->wide = c->wide;
+	q->neighbours = READ_ONCE(c->neighbours);
+	q->generation = READ_ONCE(c->generation[family]) + READ_ONCE(c->own) + READ_ONCE(block->generation);
+	return true;
+}
+
+static __always_inline bool recall(const struct question *q, const struct answer *answer, struct way_out *way)
+{
+	struct adjacency *adjacency;
+
+	if (is_past(answer->expires, q->now))
+		return false;
+	way->mtu = answer->mtu;
+	if (answer->number == BLACKHOLE_NUMBER) {
+		way->adjacency = NULL;
+		return answer->stamp == q->generation;
+	}
+	adjacency = adjacency_of(answer->number);
+	if (!adjacency)
+		return false;
+	way->adjacency = adjacency;
+	return answer->stamp == q->generation + neighbour_generation(answer->number) + adjacency->version;
+}
+
+/*
+ * After the FIB was asked. A neighbour's change between question and answer leaves it open which of the
+ * two MACs the answer has: nothing is remembered then.
+ */
+static __always_inline bool write_answer(const struct question *q, struct answer *answer, u32 family, u32 number,
+					 const struct way_out *way)
+{
+	u32 stamp = q->generation;
+	bool unsettled;
+
+	if (way->adjacency)
+		stamp += neighbour_generation(number) + way->adjacency->version;
+	if (READ_ONCE(q->coherence->neighbours) != q->neighbours)
+		return false;
+	unsettled = !is_past(READ_ONCE(q->block->unsettled), q->now) ||
+		    !is_past(READ_ONCE(q->coherence->unsettled[family]), q->now);
+	answer->stamp = stamp;
+	answer->expires = q->now + (unsettled ? SHORT_LIFE : q->coherence->life);
+	answer->number = number;
+	answer->mtu = way->mtu;
+	return true;
+}
+
+static __always_inline u32 ports_of(const struct packet *p)
+{
+	return (u32)p->sport << 16 | p->dport;
+}
+
+#if CACHE_SETS
+static __always_inline u32 cache_index(u32 hash)
+{
+	return bpf_get_smp_processor_id() * CACHE_SETS + (hash >> 8 & (CACHE_SETS - 1));
+}
+
+static __always_inline u32 mix(u32 hash, u32 word)
+{
+	return (hash ^ word) * 0x9e3779b1U;
+}
+
+/* Which entry of a full set makes room: any, since whoever is in demand comes back soon. */
+static __always_inline u32 any_of(u32 ways)
+{
+	return bpf_get_prandom_u32() & (ways - 1);
+}
+
+static __always_inline struct block *block4(const struct packet *p)
+{
+	u32 index = htonl(p->ipv4->daddr) >> 20 & (BLOCKS - 1);
+
+	return blocks4.lookup(&index);
+}
+
+static __always_inline void key4(struct key4 *key, const struct coherence *c, const struct packet *p, u32 slot)
+{
+	key->destination = p->ipv4->daddr;
+	key->source = p->ipv4->saddr & c->mask_source;
+	key->ports = ports_of(p) & c->mask_ports;
+	key->rest = (slot << 16 | p->protocol << 8 | p->ipv4->tos) & c->mask_rest;
+}
+
+static __always_inline bool same_key4(const struct key4 *a, const struct key4 *b)
+{
+	return a->destination == b->destination && a->source == b->source && a->ports == b->ports &&
+	       a->rest == b->rest;
+}
+
+static __always_inline bool recall4(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
+{
+	struct key4 key;
+	union set4 *set;
+	u32 index, hash;
+
+	if (!may_recall(q, IPV4, block4(p)))
+		return false;
+	if (!q->wide) {
+		u32 destination = p->ipv4->daddr;
+
+		index = cache_index(mix(0, destination));
+		set = cache4.lookup(&index);
+		if (!set)
+			return false;
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			if (set->narrow[i].destination == destination) {
+				q->entry = &set->narrow[i];
+				return recall(q, &set->narrow[i].answer, way);
+			}
+		}
+		q->entry = &set->narrow[any_of(4)];
+		return false;
+	}
+	key4(&key, q->coherence, p, slot);
+	hash = mix(mix(mix(mix(0, key.destination), key.source), key.ports), key.rest);
+	index = cache_index(hash);
+	set = cache4.lookup(&index);
+	if (!set)
+		return false;
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (same_key4(&set->wide[i].key, &key)) {
+			q->entry = &set->wide[i];
+			return recall(q, &set->wide[i].answer, way);
+		}
+	}
+	q->entry = &set->wide[any_of(2)];
+	return false;
+}
+
+static __always_inline void remember4(const struct question *q, const struct packet *p, u32 slot, u32 number,
+				      const struct way_out *way)
+{
+	if (!q->entry)
+		return;
+	if (!q->wide) {
+		struct narrow4 *entry = q->entry;
+
+		if (write_answer(q, &entry->answer, IPV4, number, way))
+			entry->destination = p->ipv4->daddr;
+	} else {
+		struct wide4 *entry = q->entry;
+
+		if (write_answer(q, &entry->answer, IPV4, number, way))
+			key4(&entry->key, q->coherence, p, slot);
+	}
+}
+
+/* Prefixes of 24 bits and more lie in one block. */
+static __always_inline u32 block6_of(__be32 first_word)
+{
+	return mix(0, htonl(first_word) >> 8) >> 20 & (BLOCKS - 1);
+}
+
+static __always_inline struct block *block6(const struct packet *p)
+{
+	u32 index = block6_of(p->ipv6->daddr.s6_addr32[0]);
+
+	return blocks6.lookup(&index);
+}
+
+static __always_inline void key6(struct key6 *key, const struct coherence *c, const struct packet *p, u32 slot)
+{
+	__be32 first = *(__be32 *)p->ipv6; /* version, traffic class, flow label */
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		key->destination[i] = p->ipv6->daddr.s6_addr32[i];
+		key->source[i] = p->ipv6->saddr.s6_addr32[i] & c->mask_source;
+	}
+	key->ports = ports_of(p) & c->mask_ports;
+	key->rest = (slot << 16 | p->protocol << 8 | (htonl(first) >> 20 & 0xff)) & c->mask_rest;
+	key->label = first & htonl(0xfffff) & c->mask_label;
+}
+
+static __always_inline bool same_key6(const struct key6 *a, const struct key6 *b)
+{
+	const u32 *x = (const u32 *)a, *y = (const u32 *)b;
+	u32 difference = 0;
+
+#pragma unroll
+	for (int i = 0; i < sizeof(*a) / 4; i++)
+		difference |= x[i] ^ y[i];
+	return !difference;
+}
+
+static __always_inline bool same_address6(const u32 *a, const u32 *b)
+{
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
+static __always_inline bool recall6(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
+{
+	const u32 *destination = p->ipv6->daddr.s6_addr32;
+	u32 hash = 0, index;
+	struct key6 key;
+	union set6 *set;
+
+	if (!may_recall(q, IPV6, block6(p)))
+		return false;
+	if (!q->wide) {
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			hash = mix(hash, destination[i]);
+		index = cache_index(hash);
+		set = cache6.lookup(&index);
+		if (!set)
+			return false;
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			if (same_address6(set->narrow[i].destination, destination)) {
+				q->entry = &set->narrow[i];
+				return recall(q, &set->narrow[i].answer, way);
+			}
+		}
+		q->entry = &set->narrow[any_of(2)];
+		return false;
+	}
+	key6(&key, q->coherence, p, slot);
+#pragma unroll
+	for (int i = 0; i < sizeof(key) / 4; i++)
+		hash = mix(hash, ((u32 *)&key)[i]);
+	index = cache_index(hash);
+	set = cache6.lookup(&index);
+	if (!set)
+		return false;
+	q->entry = &set->wide[0];
+	return same_key6(&set->wide[0].key, &key) && recall(q, &set->wide[0].answer, way);
+}
+
+static __always_inline void remember6(const struct question *q, const struct packet *p, u32 slot, u32 number,
+				      const struct way_out *way)
+{
+	if (!q->entry)
+		return;
+	if (!q->wide) {
+		struct narrow6 *entry = q->entry;
+
+		if (write_answer(q, &entry->answer, IPV6, number, way))
+			__builtin_memcpy(entry->destination, &p->ipv6->daddr, sizeof(entry->destination));
+	} else {
+		struct wide6 *entry = q->entry;
+
+		if (write_answer(q, &entry->answer, IPV6, number, way))
+			key6(&entry->key, q->coherence, p, slot);
+	}
+}
+#else
+static __always_inline bool recall4(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
+{
+	return false;
+}
+static __always_inline bool recall6(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
+{
+	return false;
+}
+static __always_inline void remember4(const struct question *q, const struct packet *p, u32 slot, u32 number,
+				      const struct way_out *way)
+{
+}
+static __always_inline void remember6(const struct question *q, const struct packet *p, u32 slot, u32 number,
+				      const struct way_out *way)
+{
+}
+#endif

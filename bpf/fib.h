@@ -12,6 +12,7 @@
 #endif
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_BRIDGE 7
 #define IPV6_FLOWINFO_MASK htonl(0x0fffffff)
 
 static __always_inline enum verdict verdict_of_fib_code(int code)

@@ -26,6 +26,7 @@ struct port_counters {
 	struct traffic egress;
 	u64 fib_codes[MAX_FIB_CODES]; /* raw return codes of bpf_fib_lookup, for packets that came in here */
 	u64 redirect_errors;          /* frames lost behind the verdict, on their way out of here */
+	u64 cache_hits;               /* of packets that came in here; the FIB was not asked */
 };
 PINNED("percpu_array", u32, struct port_counters, counters, MAX_PORTS);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The only code that writes to a packet; called when nothing can go wrong any more. */
 #pragma once
+#include "maps.h"
 #include "parse.h"
 
 /* RFC 1141: TTL is the high byte of its 16-bit word, so one less adds 0x0100 to the sum. */
@@ -20,7 +21,7 @@ static __always_inline void copy_mac(u8 *to, const u8 *from)
 		((u16 *)to)[i] = ((const u16 *)from)[i];
 }
 
-static __always_inline void rewrite(struct packet *p, const struct bpf_fib_lookup *fib)
+static __always_inline void rewrite(struct packet *p, const struct adjacency *out)
 {
 	struct ethhdr *eth = p->data;
 
@@ -28,6 +29,6 @@ static __always_inline void rewrite(struct packet *p, const struct bpf_fib_looku
 		decrement_ttl(p->ipv4);
 	else
 		p->ipv6->hop_limit--;
-	copy_mac(eth->h_dest, fib->dmac);
-	copy_mac(eth->h_source, fib->smac);
+	copy_mac(eth->h_dest, out->dmac);
+	copy_mac(eth->h_source, out->smac);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A packet's way: parse -> source -> FIB -> may the egress port take it? -> account -> rewrite -> redirect.
+ * A packet's way: parse -> source -> cache or FIB -> may it leave? -> account -> rewrite -> redirect.
  * Every other exit is accounted under its verdict and hands the packet, untouched, to the kernel.
  */
 #include "limits.h"
@@ -10,12 +10,14 @@
 #include "fib.h"
 #include "source_address.h"
 #include "routes.h"
-#include "next_hops.h"
+#include "adjacency.h"
+#include "cache.h"
 #include "rewrite.h"
 #include "guard.h"
 #include "guard_events.h"
 #include "redirect_errors.h"
 #include "route_events.h"
+#include "coherence_events.h"
 
 /* An index the verifier believes in: the compiler knows that no verdict is larger and would drop the mask. */
 static __always_inline u32 bounded(enum verdict verdict)
@@ -26,28 +28,53 @@ static __always_inline u32 bounded(enum verdict verdict)
 	return index & (MAX_VERDICTS - 1);
 }
 
-/*
- * The egress port, if it can take the packet. bpf_redirect_map() only notes the target; the packet is
- * still untouched when it says that the port is not in the devmap.
- */
-static __always_inline enum verdict choose_egress(const struct packet *p, u32 in_ifindex, u32 out_ifindex,
-						  u32 *slot)
+/* The way out by the FIB, remembered for the next packet. */
+static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct packet *p, struct port_counters *port,
+					    u32 slot, const struct question *q, struct way_out *way)
 {
+	struct bpf_fib_lookup fib __attribute__((aligned(8))) = {};
 	bool ipv4 = p->ethertype == htons(ETH_P_IP);
+	enum verdict verdict = fib_lookup(ctx, p, &fib, port);
+	u32 number = BLACKHOLE_NUMBER, mtu;
 	struct interface *egress;
 
+	way->adjacency = NULL;
+	way->mtu = 0;
+	if (verdict == FORWARD) {
+		egress = find_interface(fib.ifindex);
+		if (!egress)
+			return PASS_EGRESS_UNAVAILABLE;
+		mtu = ipv4 ? egress->mtu : egress->ipv6_mtu;
+		way->mtu = fib.mtu_result && fib.mtu_result < mtu ? fib.mtu_result : mtu;
+		way->adjacency = adjacency_for(&fib, egress, &number);
+		if (!way->adjacency)
+			return PASS_EGRESS_UNAVAILABLE;
+	} else if (verdict != DROP_BLACKHOLE) {
+		return verdict;
+	}
+	if (ipv4)
+		remember4(q, p, slot, number, way);
+	else
+		remember6(q, p, slot, number, way);
+	return verdict;
+}
+
+/*
+ * Whether the egress port can take the packet. bpf_redirect_map() only notes the target; the packet is still
+ * untouched when it says that the port is not in the devmap.
+ */
+static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifindex, const struct way_out *way)
+{
+	const struct adjacency *out = way->adjacency;
+
 	/* The kernel would send an ICMP redirect; for IPv6 nothing can switch that off. */
-	if (out_ifindex == in_ifindex && !(ipv4 && p->flags & HAIRPIN_IPV4))
+	if (out->hop.ifindex == in_ifindex && !(p->ethertype == htons(ETH_P_IP) && p->flags & HAIRPIN_IPV4))
 		return PASS_HAIRPIN;
-	egress = find_interface(out_ifindex);
-	if (!egress)
-		return PASS_EGRESS_UNAVAILABLE;
-	if (p->datagram_len > (ipv4 ? egress->mtu : egress->ipv6_mtu))
+	if (p->datagram_len > way->mtu)
 		return PASS_TOO_BIG;
-	if (p->frame_len > p->linear_len && !(egress->flags & TX_MULTI_BUFFER))
+	if (p->frame_len > p->linear_len && !(out->flags & TX_MULTI_BUFFER))
 		return PASS_EGRESS_UNAVAILABLE;
-	*slot = egress->slot;
-	if (tx_ports.redirect_map(egress->slot, XDP_PASS) != XDP_REDIRECT)
+	if (tx_ports.redirect_map(out->slot, XDP_PASS) != XDP_REDIRECT)
 		return PASS_EGRESS_UNAVAILABLE;
 	return FORWARD;
 }
@@ -55,10 +82,11 @@ static __always_inline enum verdict choose_egress(const struct packet *p, u32 in
 static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface *ingress,
 					  struct port_counters *port)
 {
-	struct bpf_fib_lookup fib __attribute__((aligned(8))) = {};
 	struct port_counters *out;
+	struct way_out way = {};
+	struct question q = {};
 	enum verdict verdict;
-	u32 out_slot = 0;
+	u32 out_slot;
 	bool ipv4;
 
 	if (ingress->flags & GUARDED || firewall_changed())
@@ -73,7 +101,12 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 		return verdict;
 	if (ipv4 && is_own_source(p))
 		return PASS_MARTIAN;
-	verdict = fib_lookup(ctx, p, &fib, port);
+	if (ipv4 ? recall4(&q, p, ingress->slot, &way) : recall6(&q, p, ingress->slot, &way)) {
+		port->cache_hits++;
+		verdict = way.adjacency ? FORWARD : DROP_BLACKHOLE;
+	} else {
+		verdict = ask_fib(ctx, p, port, ingress->slot, &q, &way);
+	}
 	if (verdict == DROP_BLACKHOLE)
 		count_blackhole(p);
 	if (verdict != FORWARD)
@@ -81,19 +114,20 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	if (exceeds_route_mtu(p, ingress->narrow_mtu))
 		return PASS_TOO_BIG;
 	if (ipv4 && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
-		verdict = check_reverse_path(ctx, p, fib.ifindex);
+		verdict = check_reverse_path(ctx, p, way.adjacency->hop.ifindex);
 		if (verdict != FORWARD)
 			return verdict;
 	}
-	verdict = choose_egress(p, ctx->ingress_ifindex, fib.ifindex, &out_slot);
+	verdict = may_leave(p, ctx->ingress_ifindex, &way);
 	if (verdict != FORWARD)
 		return verdict;
+	out_slot = way.adjacency->slot;
 	out = counters.lookup(&out_slot);
 	if (!out)
 		return PASS_EGRESS_UNAVAILABLE;
 	count(&out->egress, p->frame_len);
-	account_next_hop(&fib, p->frame_len);
-	rewrite(p, &fib);
+	count(&way.adjacency->traffic, p->frame_len);
+	rewrite(p, way.adjacency);
 	return FORWARD;
 }
 

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Socket filters on rtnetlink sockets of their own, for whatever besides routes an answer of the FIB depends on.
+ * The kernel runs them at the moment of the announcement; nothing reaches the receive buffer.
+ */
+#pragma once
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include "coherence.h"
+#include "route_events.h"
+
+#define NEIGHBOUR_ATTRIBUTES 4 /* neigh_fill_info() in net/core/neighbour.c: destination and MAC are the first */
+#define NEIGHBOUR_VALID (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
+#define NEXTHOP_ATTRIBUTES 4
+#define NHA_GROUP 2
+#define RTM_NEW_NEXTHOP 104
+#define RTM_NEW_NETCONF 80
+#define RTM_DEL_NETCONF 81
+
+struct neighbour_message {
+	struct nlmsghdr header;
+	struct ndmsg neighbour;
+	struct next_hop hop;
+	struct known_neighbour now;
+	bool has_mac;
+};
+
+static __always_inline bool read_neighbour(struct __sk_buff *skb, struct neighbour_message *message)
+{
+	u32 offset = NLMSG_HDRLEN + sizeof(struct ndmsg);
+	struct rtattr attribute;
+
+	if (bpf_skb_load_bytes(skb, 0, &message->header, sizeof(message->header)) ||
+	    bpf_skb_load_bytes(skb, NLMSG_HDRLEN, &message->neighbour, sizeof(message->neighbour)))
+		return false;
+	message->hop.ifindex = message->neighbour.ndm_ifindex;
+	message->hop.family = message->neighbour.ndm_family;
+#pragma unroll
+	for (int i = 0; i < NEIGHBOUR_ATTRIBUTES; i++) {
+		if (bpf_skb_load_bytes(skb, offset, &attribute, sizeof(attribute)))
+			break;
+		if (attribute.rta_type == NDA_DST && attribute.rta_len == 4 + 4)
+			bpf_skb_load_bytes(skb, offset + 4, message->hop.address, 4);
+		if (attribute.rta_type == NDA_DST && attribute.rta_len == 4 + 16)
+			bpf_skb_load_bytes(skb, offset + 4, message->hop.address, 16);
+		if (attribute.rta_type == NDA_LLADDR && attribute.rta_len == 4 + 6) {
+			bpf_skb_load_bytes(skb, offset + 4, message->now.mac, 6);
+			message->has_mac = true;
+		}
+		offset += RTA_ALIGN(attribute.rta_len);
+	}
+	return true;
+}
+
+static __always_inline bool same_neighbour(const struct known_neighbour *a, const struct known_neighbour *b)
+{
+	return same_mac(a->mac, b->mac);
+}
+
+/* A neighbour that is only confirmed, or waits to be, changes nothing. */
+int neighbour_event(struct __sk_buff *skb)
+{
+	struct neighbour_message message = {};
+	struct coherence *c = the_coherence();
+	struct known_neighbour *known;
+	u8 family;
+
+	if (!c)
+		return 0;
+	if (!read_neighbour(skb, &message)) {
+		void_everything(c);
+		return 0;
+	}
+	family = message.neighbour.ndm_family;
+	if (family != AF_INET && family != AF_INET6)
+		return 0; /* a bridge's */
+	known = known_neighbours.lookup(&message.hop);
+	if (message.header.nlmsg_type == RTM_NEWNEIGH && message.neighbour.ndm_state & NEIGHBOUR_VALID &&
+	    message.has_mac) {
+		if (known && same_neighbour(known, &message.now))
+			return 0;
+		known_neighbours.update(&message.hop, &message.now);
+	} else if (known) {
+		known_neighbours.delete(&message.hop);
+	}
+	void_neighbour(c, &message.hop);
+	return 0;
+}
+
+static __always_inline bool is_nexthop_group(struct __sk_buff *skb)
+{
+	u32 offset = NLMSG_HDRLEN + 8; /* struct nhmsg */
+	struct rtattr attribute;
+
+#pragma unroll
+	for (int i = 0; i < NEXTHOP_ATTRIBUTES; i++) {
+		if (bpf_skb_load_bytes(skb, offset, &attribute, sizeof(attribute)))
+			return false;
+		if (attribute.rta_type == NHA_GROUP)
+			return true;
+		offset += RTA_ALIGN(attribute.rta_len);
+	}
+	return false;
+}
+
+int setting_event(struct __sk_buff *skb)
+{
+	struct coherence *c = the_coherence();
+	struct nlmsghdr header = {};
+	u8 family = 0;
+
+	if (!c)
+		return 0;
+	bpf_skb_load_bytes(skb, 0, &header, sizeof(header));
+	bpf_skb_load_bytes(skb, NLMSG_HDRLEN, &family, sizeof(family));
+	switch (header.nlmsg_type) {
+	case RTM_NEWLINK:
+	case RTM_DELLINK:
+		if (family != AF_BRIDGE) /* a bridge's word about its members */
+			void_everything(c);
+		return 0;
+	case RTM_NEWADDR:
+	case RTM_DELADDR:
+		void_family(c, family == AF_INET ? IPV4 : IPV6);
+		return 0;
+	case RTM_NEW_NEXTHOP:
+		if (!c->multipath_known && is_nexthop_group(skb))
+			break;
+		void_everything(c);
+		return 0;
+	case RTM_NEW_NEXTHOP + 1: /* deleted */
+	case 116:                 /* a bucket of a resilient group */
+		void_everything(c);
+		return 0;
+	}
+	note_change(c); /* rules, sysctls, and whatever else is announced in these groups */
+	return 0;
+}
