@@ -326,3 +326,7 @@ def compiled(main: str, defines: tuple[str, ...]):
 def libbpf_of_bcc() -> Libbpf:
     """The library that BCC has brought along. Raises MissingDependency."""
     return Libbpf(_import_bcc().lib)
+
+
+def bcc_version() -> str:
+    return getattr(_import_bcc(), "__version__", "unknown")

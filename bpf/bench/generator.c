@@ -6,9 +6,15 @@
  */
 #include "bench/frame.h"
 
-/* Where a CPU is. Written before each run; `next` and `mix` go on with each frame. */
+/*
+ * Where a CPU is. Written before each run. The times are taken here because the system call around a run
+ * takes 20 ms by itself (it patches kernel code and waits for RCU).
+ */
 struct cursor {
 	u64 next;      /* place in the sequence */
+	u64 left;      /* frames still to come */
+	u64 begun_ns;  /* when the first frame was made, CLOCK_MONOTONIC; 0: not yet */
+	u64 ended_ns;  /* the last; 0: not yet */
 	u32 mask;      /* the sequence's length, a power of two, less one */
 	u32 contender; /* slot of `contenders` */
 	u32 frame_len; /* bytes without FCS; mixed sizes: of the longest */
@@ -97,6 +103,10 @@ static __always_inline int generate(struct xdp_md *ctx, bool ipv4, bool mixed)
 
 	if (!at)
 		return XDP_ABORTED;
+	if (!at->begun_ns)
+		at->begun_ns = bpf_ktime_get_ns();
+	if (--at->left == 0)
+		at->ended_ns = bpf_ktime_get_ns();
 	frame_len = at->frame_len;
 	if (mixed) {
 		u32 size = next_size(at);
