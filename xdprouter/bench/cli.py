@@ -17,7 +17,8 @@ MAX_ROUTES = {4: 2_000_000, 6: 1_000_000}
 MAX_NEXT_HOPS = 200
 MAX_UPDATES = 1_000_000
 MAX_ROUNDS = 1_000
-MAX_PACKETS = 1_000_000_000
+MIN_PACKETS, MAX_PACKETS = 1_000, 1_000_000_000
+"""of fewer, no rate could be told"""
 
 
 def add_parser(commands) -> None:
@@ -38,7 +39,9 @@ def add_parser(commands) -> None:
     what.add_argument("--updates", metavar="N,N", help=f"route updates a second; default: {_list(Plan.updates)}")
     what.add_argument("--cores", metavar="N,N", help=f"default: {_list(Plan.cores)}, as far as there are so many")
     what.add_argument("--sizes", metavar="S,S", help=f"frames in bytes, or imix; default: {_list(Plan.sizes)}")
-    what.add_argument("--seeds", action="store_true", help="also drop, mirror (XDP_TX), redirect and pass by themselves")
+    what.add_argument(
+        "--seeds", action="store_true", help="also drop, mirror (XDP_TX), redirect and pass by themselves"
+    )
     what.add_argument("--program", action="append", default=[], metavar="ID", help="also this XDP program; repeatable")
     how = parser.add_argument_group("how thoroughly")
     how.add_argument("--rounds", metavar="N", help=f"default: {Plan.rounds}")
@@ -96,7 +99,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         ("next_hops", "--next-hops", lambda option, text: _whole(option, text, 1, MAX_NEXT_HOPS)),
         ("rounds", "--rounds", lambda option, text: _whole(option, text, 1, MAX_ROUNDS)),
         ("seconds", "--seconds", _seconds),
-        ("packets", "--packets", lambda option, text: _whole(option, text, 1, MAX_PACKETS)),
+        ("packets", "--packets", lambda option, text: _whole(option, text, MIN_PACKETS, MAX_PACKETS)),
     ):
         if (text := getattr(args, name)) is not None:
             given[name] = parse(option, text)

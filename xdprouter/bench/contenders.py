@@ -2,6 +2,7 @@
 """What is measured: each contender is a program (or none, for the kernel) that a frame is handed to."""
 
 import enum
+import errno
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ def make_dataplane(contender: str, pins: PinDirectory) -> Dataplane:
 class Router:
     """This product as a contender: its program, with the two ports in its maps as the daemon writes them.
 
-    `start` and `stop` go around all measuring, after the first routes are in, in the namespace: what the
-    daemon does for the program while it forwards is done between them, in threads of this process.
+    What a daemon does for its program while that forwards is done, in the namespace, between `start` and
+    `stop`, in threads of this process. They go around everything: the routes too change between them.
     """
 
     def __init__(self, name: str, directory: Path, ports: dict[str, int], stack: ExitStack):
@@ -68,15 +69,15 @@ class Router:
             self._dataplane.apply(SetInterface(ports[port], interface))
             self._dataplane.apply(Transmit(slot, ports[port]))
 
-    @property
-    def contender(self) -> Contender:
-        return Contender(self.name, self._dataplane.program_fd, remembers=self.name == ROUTER)
-
     def start(self) -> None:
         """The program needs nobody's help."""
 
     def stop(self) -> None:
         """See `start`."""
+
+    @property
+    def contender(self) -> Contender:
+        return Contender(self.name, self._dataplane.program_fd, remembers=self.name == ROUTER)
 
 
 def routers(directory: Path, ports: dict[str, int], stack: ExitStack) -> list[Router]:
@@ -98,7 +99,8 @@ def other_program(number: int, lib: Libbpf, stack: ExitStack) -> Contender:
     try:
         fd = lib.program_by_id(number)
     except DataplaneError as error:
-        raise UsageError(f"--program {number}: {os.strerror(error.errno)} (`bpftool prog` lists what is loaded)") from error
+        reason = "there is no such program" if error.errno == errno.ENOENT else os.strerror(error.errno)
+        raise UsageError(f"--program {number}: {reason} (`bpftool prog` lists what is loaded)") from error
     stack.callback(os.close, fd)
     info = lib.program_info(fd)
     name = info.name.decode(errors="replace") or "unnamed"

@@ -8,6 +8,7 @@ redirects leave through the devmap, passed frames go up the stack of the namespa
 import ctypes as ct
 import mmap
 import os
+import signal
 import struct
 import threading
 import time
@@ -29,9 +30,9 @@ from xdprouter.errors import XdprouterError
 
 BATCH = 64
 MIXED = "imix"
-_CHUNK = 1_000_000
-"""packets of one system call: so long a Ctrl-C may have to wait"""
+INTERRUPT = signal.SIGUSR1
 _DRAIN_TIMEOUT_S = 0.5
+_JOIN_S = 0.1
 _SEED_ARRIVALS = {
     "drop": Arrival.DROPPED, "mirror": Arrival.MIRRORED, "redirect": Arrival.UNTOUCHED, "pass": Arrival.OTHER_HOST,
 }  # fmt: skip
@@ -87,8 +88,8 @@ class Harness:
             self._generator.table("contenders")[ct.c_int(slot)] = ct.c_int(contender.program_fd)
         except Exception as error:  # BCC's tables raise bare Exception
             raise XdprouterError(
-                f"the kernel does not let {contender.name} be called by the generator ({os.strerror(ct.get_errno())}): "
-                "both must agree on BPF_F_XDP_HAS_FRAGS, and the generator has it"
+                f"the kernel refuses to call {contender.name} from the benchmark's generator ({os.strerror(ct.get_errno())}): "
+                'both must be loaded with BPF_F_XDP_HAS_FRAGS, as SEC("xdp.frags") does, and for the same attach type'
             ) from error
 
     def aim(self, sequence: bytes, length: int) -> None:
@@ -105,41 +106,43 @@ class Harness:
         share = -(-packets // len(cpus))
         self._place(contender, MIX_LARGE if size == MIXED else int(size), cpus, share)
         program = self._generators[family, size == MIXED]
-        counted, updated, began = self._arrived(contender.arrival), updates(), time.perf_counter()
-        seconds = _in_threads(cpus, lambda stop: self._generate(program, size, share, stop))
-        updated, passed = updates() - updated, time.perf_counter() - began
+        counted, updated, began = self._arrived(contender.arrival), updates(), time.monotonic()
+        _in_threads(cpus, lambda: self._generate(program, size, share))
+        updated, passed = updates() - updated, time.monotonic() - began
         sent = share * len(cpus)
         try:
-            wait_until(
-                lambda: self._arrived(contender.arrival) - counted >= sent, _DRAIN_TIMEOUT_S, "the last frames"
-            )
+            wait_until(lambda: self._arrived(contender.arrival) - counted >= sent, _DRAIN_TIMEOUT_S, "the last frames")
         except LabTimeout:
             pass  # what is missing now is the loss
-        return Run(sent, self._arrived(contender.arrival) - counted, seconds, updated / passed)
+        return Run(sent, self._arrived(contender.arrival) - counted, self._seconds(cpus), updated / passed)
 
     def _place(self, contender: Contender, frame_len: int, cpus: Sequence[int], share: int) -> None:
         """Set the cursors: each CPU in another part of the sequence."""
         start = self._places.get(contender.name, 0)
         self._places[contender.name] = start + share
         apart = (self._mask + 1) // len(cpus)
-        cursors = [self._cursor.sLeaf() for _ in range(self._cursor.total_cpu)]
+        cursors = self._cursor.Leaf()
         for number, cpu in enumerate(cpus):
-            next_ = start + number * apart
-            cursors[cpu] = self._cursor.sLeaf(next_, self._mask, self._slots[contender.name], frame_len, number)
-        self._cursor[ct.c_int(0)] = self._cursor.Leaf(*cursors)
+            at = cursors[cpu]
+            at.next, at.left, at.mask = start + number * apart, share, self._mask
+            at.contender, at.frame_len, at.mix = self._slots[contender.name], frame_len, number
+        self._cursor[ct.c_int(0)] = cursors
 
-    def _generate(self, program: int, size: str, packets: int, stop: threading.Event) -> None:
+    def _seconds(self, cpus: Sequence[int]) -> float:
+        """From the first frame of any CPU to the last of any."""
+        cursors = [self._cursor[ct.c_int(0)][cpu] for cpu in cpus]
+        return (max(at.ended_ns for at in cursors) - min(at.begun_ns for at in cursors)) / 1e9
+
+    def _generate(self, program: int, size: str, packets: int) -> None:
         length = MIX_LARGE if size == MIXED else int(size)
         frame = ct.create_string_buffer(length)
         context = XdpMd(data_end=length, ingress_ifindex=self._in_ifindex)
-        while packets > 0 and not stop.is_set():
-            options = TestRunOpts(
-                data_in=ct.addressof(frame), data_size_in=length,
-                ctx_in=ct.addressof(context), ctx_size_in=ct.sizeof(context),
-                repeat=min(packets, _CHUNK), flags=libbpf.BPF_F_TEST_XDP_LIVE_FRAMES, batch_size=BATCH,
-            )  # fmt: skip
-            self.lib.test_run(program, options)
-            packets -= _CHUNK
+        options = TestRunOpts(
+            data_in=ct.addressof(frame), data_size_in=length,
+            ctx_in=ct.addressof(context), ctx_size_in=ct.sizeof(context),
+            repeat=packets, flags=libbpf.BPF_F_TEST_XDP_LIVE_FRAMES, batch_size=BATCH,
+        )  # fmt: skip
+        self.lib.test_run(program, options)
 
     def _arrived(self, arrival: Arrival) -> int:
         if arrival is Arrival.OTHER_HOST:
@@ -158,24 +161,22 @@ class Harness:
         raise XdprouterError("this kernel does not count frames for other hosts (5.19 does): leave out --seeds")
 
 
-def _in_threads(cpus: Sequence[int], work: Callable[[threading.Event], None]) -> float:
-    """Run `work` in a thread on each CPU, beginning together; seconds from the first's start to the last's end.
+def _in_threads(cpus: Sequence[int], work: Callable[[], None]) -> None:
+    """Run `work` in a thread on each CPU, beginning together.
 
-    The caller's thread only waits, so that it sees a Ctrl-C; the threads are told and waited for first.
+    The caller's thread only waits, so that it sees a Ctrl-C; then it breaks the others' system calls off
+    (INTERRUPT must have a handler for that) and waits for their end.
     """
-    stop, ready = threading.Event(), threading.Barrier(len(cpus))
-    times: list[float] = []
+    ready = threading.Barrier(len(cpus))
     errors: list[DataplaneError] = []
 
     def run(cpu: int) -> None:
-        os.sched_setaffinity(0, {cpu})  # of this thread alone
-        ready.wait()
-        times.append(time.perf_counter())
         try:
-            work(stop)
+            os.sched_setaffinity(0, {cpu})  # of this thread alone
+            ready.wait()
+            work()
         except DataplaneError as error:
             errors.append(error)
-        times.append(time.perf_counter())
 
     threads = [threading.Thread(target=run, args=(cpu,)) for cpu in cpus]
     for thread in threads:
@@ -184,10 +185,10 @@ def _in_threads(cpus: Sequence[int], work: Callable[[threading.Event], None]) ->
         for thread in threads:
             thread.join()
     except BaseException:
-        stop.set()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                signal.pthread_kill(thread.ident, INTERRUPT)
+                thread.join(_JOIN_S)
         raise
     if errors:
         raise errors[0]
-    return max(times) - min(times)

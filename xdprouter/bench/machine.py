@@ -2,24 +2,25 @@
 """What the figures were made with: they mean nothing elsewhere."""
 
 import os
+import platform
 import re
 from pathlib import Path
 
+from controlplane.dataplane import bcc_version
 from xdprouter import __version__
 
 
 def describe() -> dict[str, str]:
-    """After BCC was imported: its compiler is known by the library that it brought in."""
-    import bcc
-
+    """Names and versions. Raises MissingDependency."""
+    bcc = bcc_version()  # first: it brings in the compiler that _clang() looks for
     system = os.uname()
     return {
         "cpu": _cpu(),
         "cpus": str(len(os.sched_getaffinity(0))),
         "kernel": f"{system.sysname} {system.release} {system.machine}",
-        "bcc": getattr(bcc, "__version__", "unknown"),
+        "bcc": bcc,
         "clang": _clang(),
-        "python": os.path.basename(os.path.realpath("/proc/self/exe")),
+        "python": platform.python_version(),
         "xdprouter": __version__,
         "load_before": f"{os.getloadavg()[0]:.2f}",
     }

@@ -98,8 +98,7 @@ def _machine(results: Results) -> str:
 def _method(results: Results) -> str:
     method = results.method
     each = f"{method['packets']:,} packets" if method.get("packets") else f"{method.get('seconds')} s"
-    worst = max((r.loss(name) for r in [*results.results, *([results.seeds] if results.seeds else [])] for name in r.runs))
     return (
         f"{method.get('rounds')} rounds of {each}, contenders in turn; a ratio is the median of the rounds' own; "
-        f"loss at most {max(worst, 0):.3%} of any round; {method.get('traffic')}"
+        f"loss at most {max(results.worst_loss, 0):.3%} of any round; {method.get('traffic')}"
     )

@@ -45,7 +45,7 @@ class Run:
 
     @property
     def loss(self) -> float:
-        return 1 - self.arrived / self.sent
+        return (self.sent - self.arrived) / self.sent
 
 
 @dataclass
@@ -93,9 +93,15 @@ class Results:
     """the measures of the field (drop, mirror, redirect, pass) in place of contenders"""
 
     @property
-    def any_loss(self) -> bool:
+    def worst_loss(self) -> float:
+        """Of any contender in any round."""
         every = [*self.results, *([self.seeds] if self.seeds else [])]
-        return any(result.lossy(contender) for result in every for contender in result.runs)
+        return max(result.loss(contender) for result in every for contender in result.runs)
+
+    @property
+    def any_loss(self) -> bool:
+        """Whether that is too much."""
+        return self.worst_loss > MAX_LOSS
 
 
 def to_json(results: Results) -> dict:
@@ -134,8 +140,11 @@ def from_json(table: dict) -> Results:
         out = Results(dict(table["machine"]), dict(table["method"]))
         out.results = [_read(entry) for entry in table["scenarios"]]
         out.seeds = _read(table["seeds"]) if table["seeds"] else None
+        if not out.results:
+            raise ValueError("no scenarios")
+        to_json(out)  # fails where a number is none
         return out
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UsageError(f"these are not results of `xdprouter bench`: {error!r}") from error
 
 

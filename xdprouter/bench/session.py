@@ -15,7 +15,7 @@ from lab import namespace
 from lab.errors import LabError
 from xdprouter.bench import destinations, machine, network
 from xdprouter.bench.contenders import Contender, other_program, routers
-from xdprouter.bench.harness import Harness
+from xdprouter.bench.harness import INTERRUPT, Harness
 from xdprouter.bench.plan import Plan
 from xdprouter.bench.progress import Bar, Lines, progress
 from xdprouter.bench.results import LINUX, Result, Results, Run, Scenario
@@ -46,11 +46,12 @@ def _one_interrupt() -> Iterator[None]:
             signal.signal(every, signal.SIG_IGN)
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    before = [signal.signal(number, stop) for number in signals]
+    before = {number: signal.signal(number, stop) for number in signals}
+    before[INTERRUPT] = signal.signal(INTERRUPT, lambda *_: None)
     try:
         yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
