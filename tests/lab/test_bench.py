@@ -255,14 +255,17 @@ def test_frames_that_were_not_rewritten_do_not_count_as_forwarded(harness):
         assert measuring.measure(wrong, 4, "64", 2000, cpus).loss == 1 > MAX_LOSS
 
 
-def test_without_a_route_linux_loses_everything(harness):
+def test_only_what_linux_forwards_to_the_next_hop_counts(harness):
     ns, measuring = harness
     linux = Contender("linux", None)
     measuring.enter(linux)
     cpus = sorted(os.sched_getaffinity(0))[-1:]
     assert measuring.measure(linux, 4, "64", 2000, cpus).loss == 1
-    network.ip(ns, f"route add default via {network.next_hops(4, 1)[0]}")
+    (hop,) = network.next_hops(4, 1)
+    network.ip(ns, f"route add default via {hop}")
     assert measuring.measure(linux, 4, "64", 2000, cpus).loss == 0
+    network.ip(ns, f"neigh replace {hop} dev out0 lladdr 02:00:00:00:01:99 nud permanent")
+    assert measuring.measure(linux, 4, "64", 2000, cpus).loss == 1
 
 
 # --- the end --------------------------------------------------------------------------------------
