@@ -17,7 +17,6 @@ import pytest
 from controlplane import libbpf
 from controlplane.dataplane import libbpf_of_bcc
 from lab import namespace
-from lab.process import Process
 from lab.wait import wait_until
 from xdprouter.bench import destinations, network
 from xdprouter.bench.contenders import Arrival, Contender, other_program
@@ -49,10 +48,20 @@ def run(tmp: Path, *arguments: str, **kw) -> tuple[int, str, str]:
     try:
         out, err = child.communicate(timeout=120)
     finally:
-        if found := Process.of(child.pid):
-            found.send(signal.SIGKILL)
+        kill(child, tmp)
     assert left_behind(child.pid, tmp) == []
     return child.returncode, out, err
+
+
+def kill(child: subprocess.Popen, tmp: Path) -> None:
+    """A benchmark that did not end by itself, and with it what it then leaves behind."""
+    if child.poll() is None:
+        child.kill()
+        child.communicate()
+        namespace.delete(f"xdprouter-bench-forward-{child.pid}")
+        for line in Path("/proc/mounts").read_text().splitlines():
+            if str(tmp) in (place := line.split()[1]):
+                subprocess.run(["umount", place], check=True)
 
 
 def left_behind(pid: int, tmp: Path) -> list[str]:
@@ -277,17 +286,13 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(tmp_path, number, code):
     arguments = [*TINY, "--packets", "900000000", "--updates", "100"]
     child = start(tmp_path, *arguments, start_new_session=True)
     try:
-        ns = namespace.path(f"xdprouter-bench-forward-{child.pid}")
         assert "putting in 1 routes" in child.stderr.readline()
         assert "100 updates/s" in child.stderr.readline()
         wait_until(lambda: generating(child.pid), START_TIMEOUT_S, "the generator to be at work")
         child.send_signal(number)
         child.communicate(timeout=END_TIMEOUT_S)
     finally:
-        if found := Process.of(child.pid):
-            found.send(signal.SIGKILL)
-            child.communicate()
-            namespace.delete(ns.name)
+        kill(child, tmp_path)
     assert child.returncode == code
     assert left_behind(child.pid, tmp_path) == []
 

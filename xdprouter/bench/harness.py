@@ -32,7 +32,7 @@ BATCH = 64
 MIXED = "imix"
 INTERRUPT = signal.SIGUSR1
 _DRAIN_TIMEOUT_S = 0.5
-_JOIN_S = 0.1
+_AGAIN_S = 0.1
 _SEED_ARRIVALS = {
     "drop": Arrival.DROPPED, "mirror": Arrival.MIRRORED, "redirect": Arrival.UNTOUCHED, "pass": Arrival.OTHER_HOST,
 }  # fmt: skip
@@ -167,28 +167,37 @@ def _in_threads(cpus: Sequence[int], work: Callable[[], None]) -> None:
     The caller's thread only waits, so that it sees a Ctrl-C; then it breaks the others' system calls off
     (INTERRUPT must have a handler for that) and waits for their end.
     """
-    ready = threading.Barrier(len(cpus))
+    ready, released = threading.Barrier(len(cpus)), threading.Event()
+    done = [threading.Event() for _ in cpus]
     errors: list[DataplaneError] = []
 
-    def run(cpu: int) -> None:
+    def run(number: int) -> None:
         try:
-            os.sched_setaffinity(0, {cpu})  # of this thread alone
+            os.sched_setaffinity(0, {cpus[number]})  # of this thread alone
             ready.wait()
             work()
         except DataplaneError as error:
             errors.append(error)
+        finally:
+            done[number].set()
+            released.wait()  # a signal must not be sent to a thread that is gone
 
-    threads = [threading.Thread(target=run, args=(cpu,)) for cpu in cpus]
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(cpus))]
     for thread in threads:
         thread.start()
+    # Events, not join(): one that is interrupted takes the thread for ended (Python 3.11).
     try:
+        for event in done:
+            event.wait()
+    except BaseException:
+        for thread, event in zip(threads, done, strict=True):
+            while not event.is_set():
+                signal.pthread_kill(thread.ident, INTERRUPT)
+                event.wait(_AGAIN_S)
+        raise
+    finally:
+        released.set()
         for thread in threads:
             thread.join()
-    except BaseException:
-        for thread in threads:
-            while thread.is_alive():
-                signal.pthread_kill(thread.ident, INTERRUPT)
-                thread.join(_JOIN_S)
-        raise
     if errors:
         raise errors[0]
