@@ -122,7 +122,7 @@ def test_a_run_gives_ratios_as_table_and_json(tmp_path):
     assert list(table["seeds"]["contenders"]) == ["drop", "mirror", "redirect", "pass"]
     for word in ("x linux", "of static", "xdprouter", "imix", "mirror", table["machine"]["kernel"]):
         assert word in out
-    assert "[8/10] IPv6, 20 routes, hot, size imix" in err, "progress, without a terminal, in lines"
+    assert "[8/10] IPv6 20 hot imix 3 hops" in err, "progress, without a terminal, in lines"
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the machine has one CPU")
@@ -287,7 +287,7 @@ def test_a_signal_in_the_middle_leaves_nothing_behind(tmp_path, number, code):
     child = start(tmp_path, *arguments, start_new_session=True)
     try:
         assert "putting in 1 routes" in child.stderr.readline()
-        assert "100 updates/s" in child.stderr.readline()
+        assert "100 upd/s" in child.stderr.readline()
         wait_until(lambda: generating(child.pid), START_TIMEOUT_S, "the generator to be at work")
         child.send_signal(number)
         child.communicate(timeout=END_TIMEOUT_S)

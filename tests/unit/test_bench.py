@@ -213,11 +213,15 @@ def printed(found: Results) -> str:
 
 
 def test_the_table_says_loss_instead_of_a_rate():
-    lines = {
-        cells[4].strip(): cells for line in printed(some_results()).splitlines() if len(cells := line.split("│")) > 6
-    }
-    assert [cell.strip() for cell in lines[ROUTER][5:9]] == ["0.71", "1.50", "2.70", "3.00"]
-    assert [cell.strip() for cell in lines["strange[bold]/7"][5:10]] == ["-", "-", "-", "60.0% lost", ""]
+    lines = {line.split()[3]: line.split()[4:] for line in printed(some_results()).splitlines() if "IPv4 1 hot" in line}
+    assert lines[ROUTER] == ["0.71", "1.50", "2.70", "3.00", "3.00-3.00"]
+    assert lines["strange[bold]/7"] == ["-", "-", "-", "60.0%", "lost"]
+
+
+def test_a_scenario_in_short():
+    assert Scenario(6, 200_000, "zipf").words == ["IPv6", "200k", "zipf"]
+    odd = Scenario(4, 1_234, "hot", updates=1_500, cores=2, size="1500", next_hops=3)
+    assert odd.words == ["IPv4", "1234", "hot", "1500 B", "3 hops", "2 cores", "1.5k upd/s"]
 
 
 # --- command line ---------------------------------------------------------------------------------

@@ -30,7 +30,9 @@ def add_parser(commands) -> None:
         "and nothing else; touches no port of the machine. Exit code 1 if frames were lost.",
     )
     parser.set_defaults(command=main)
-    parser.add_argument("--quick", action="store_true", help="few scenarios, within a minute; other options go before")
+    parser.add_argument(
+        "--quick", action="store_true", help="few scenarios, within a minute; other options change what it does"
+    )
     what = parser.add_argument_group("what is measured (lists with commas; the first value is the usual one)")
     what.add_argument("--routes", metavar="N,N", help=f"IPv4 routes; default: {_list(Plan.routes)}; 0: none")
     what.add_argument("--routes6", metavar="N,N", help=f"IPv6 routes; default: {_list(Plan.routes6)}; 0: none")
@@ -66,10 +68,10 @@ def main(args: argparse.Namespace) -> int:
         for path in filter(None, (args.json, args.svg)):
             _check_writable(path)
         results = _measure(plan)
+    _write(results, args)  # first: the reader of the table may go away
     from xdprouter.bench import report
 
     report.show(results)
-    _write(results, args)
     return 1 if results.any_loss else 0
 
 

@@ -12,6 +12,8 @@ _COLOURS = {STATIC: "#b0b0b0", PLAIN: "#7fb3d5", ROUTER: "#1f618d", LINUX: "#d35
 _OTHERS = ("#117a65", "#7d3c98", "#b7950b", "#a93226")
 _INCHES_PER_SCENARIO, _MIN_INCHES, _PANEL_INCHES = 0.75, 7.0, 3.6
 _BARS_WIDTH = 0.8
+_MIN_PLACES = 4
+"""on the axis, lest one scenario fills the picture"""
 
 
 def write(results: Results, path: Path) -> None:
@@ -54,8 +56,10 @@ def _draw(axes, title: str, results: list[Result]) -> None:
             _bar(axes, number + shift, width, result, name, colour, label)
     axes.set_title(title, loc="left")
     axes.set_ylabel("Mpps")
+    axes.margins(y=0.15)
     axes.set_ylim(bottom=0)
-    axes.set_xticks(range(len(results)), [_label(result.scenario) for result in results])
+    axes.set_xlim(-0.5, max(len(results), _MIN_PLACES) - 0.5)
+    axes.set_xticks(range(len(results)), ["\n".join(result.scenario.words[1:]) for result in results])
     axes.grid(axis="y", linewidth=0.3)
     axes.set_axisbelow(True)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
@@ -71,21 +75,3 @@ def _bar(axes, x: float, width: float, result: Result, name: str, colour: str, l
     axes.vlines(x, min(rates), max(rates), color="black", linewidth=0.7)
     if (ratio := result.ratio(name, LINUX)) is not None and name != LINUX:
         axes.annotate(f"{ratio:.1f}x", (x, max(rates)), rotation=90, ha="center", va="bottom", fontsize=5)
-
-
-def _label(scenario: Scenario) -> str:
-    lines = [_short(scenario.routes), scenario.destinations]
-    if scenario.updates:
-        lines.append(f"{_short(scenario.updates)} upd/s")
-    if scenario.cores > 1:
-        lines.append(f"{scenario.cores} cores")
-    if scenario.size != "64":
-        lines.append(scenario.size if not scenario.size.isdigit() else f"{scenario.size} B")
-    return "\n".join(lines)
-
-
-def _short(number: int) -> str:
-    for unit, word in ((1_000_000, "M"), (1_000, "k")):
-        if number >= unit and number % (unit // 10) == 0:
-            return f"{number / unit:g}{word}"
-    return str(number)

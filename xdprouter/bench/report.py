@@ -3,17 +3,20 @@
 
 import sys
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from xdprouter.bench.results import LINUX, MAX_LOSS, PLAIN, STATIC, Result, Results
 
-_PIPE_WIDTH = 160
+_PIPE_WIDTH, _MIN_WIDTH = 160, 100
 
 
 def show(results: Results) -> None:
-    # Piped output has no width of its own; names of programs come from outside: nothing in them is markup.
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False, emoji=False)
+    # Piped output has no width of its own, and on a narrow terminal figures are better broken than cut. Names of
+    # programs come from outside: nothing in them is markup.
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, _MIN_WIDTH) if sys.stdout.isatty() else _PIPE_WIDTH
     if results.results:
         console.print(table(results))
     if results.seeds:
@@ -25,48 +28,32 @@ def show(results: Results) -> None:
 
 
 def table(results: Results) -> Table:
-    """One line for each contender; what all scenarios have in common is left out."""
-    out = Table(title="forwarding, median of the rounds", title_justify="left")
-    scenarios = [result.scenario for result in results.results]
-    columns = {
-        "family": lambda s: f"IPv{s.family}",
-        "routes": lambda s: f"{s.routes:,}",
-        "destinations": lambda s: s.destinations,
-        "cores": lambda s: str(s.cores),
-        "size": lambda s: s.size,
-        "next hops": lambda s: str(s.next_hops),
-    }
-    shown = {
-        heading: text
-        for heading, text in columns.items()
-        if heading in ("family", "routes", "destinations") or any(text(s) not in ("1", "64") for s in scenarios)
-    }
-    for heading in shown:
-        out.add_column(heading, no_wrap=True)
-    with_updates = any(scenario.updates for scenario in scenarios)
-    if with_updates:
-        out.add_column("updates/s", justify="right", no_wrap=True)
-    out.add_column("contender", no_wrap=True)
+    """One line for each contender in each scenario."""
+    out = _table("forwarding, median of the rounds", "scenario", "contender")
     for heading in ("of static", "x plain", "x linux", "Mpps", "min-max"):
         out.add_column(heading, justify="right", no_wrap=True)
     for result in results.results:
         names = list(result.runs)
-        circumstances = [text(result.scenario) for text in shown.values()]
-        if with_updates:
-            circumstances.append(_updates(result))
+        scenario = " ".join(result.scenario.words) + _updates(result)
         for name in names:
             ratios = [_number(result.ratio(name, to)) for to in (STATIC, PLAIN, LINUX)]
-            out.add_row(*circumstances, name, *ratios, *_rates(result, name), end_section=name == names[-1])
+            out.add_row(scenario, name, *ratios, *_rates(result, name), end_section=name == names[-1])
     return out
 
 
 def seeds_table(seeds: Result) -> Table:
-    out = Table(title="by themselves, one core, 64-byte frames", title_justify="left")
-    out.add_column("verdict")
-    out.add_column("Mpps", justify="right")
-    out.add_column("min-max", justify="right")
+    out = _table("verdicts by themselves", "verdict")
+    out.add_column("Mpps", justify="right", no_wrap=True)
+    out.add_column("min-max", justify="right", no_wrap=True)
     for name in seeds.runs:
         out.add_row(name, *_rates(seeds, name))
+    return out
+
+
+def _table(title: str, *headings: str) -> Table:
+    out = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        out.add_column(heading, no_wrap=True)
     return out
 
 
@@ -78,9 +65,9 @@ def _rates(result: Result, name: str) -> tuple[str, str]:
 
 
 def _updates(result: Result) -> str:
-    """Those there were; those asked for beside them if that is another number."""
+    """How many there were, if that is another number than was asked for."""
     asked, had = result.scenario.updates, result.updates_per_s
-    return f"{had:,.0f}" if abs(had - asked) <= 0.05 * asked else f"{had:,.0f} of {asked:,}"
+    return "" if abs(had - asked) <= 0.05 * asked else f" (were {had:,.0f})"
 
 
 def _number(value: float | None) -> str:

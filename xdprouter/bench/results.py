@@ -14,6 +14,14 @@ REFERENCES = (STATIC, PLAIN, LINUX)
 """the contenders that ratios are to"""
 
 
+def short(number: int) -> str:
+    """1M, 200k, 1.5k, 17."""
+    for unit, letter in ((1_000_000, "M"), (1_000, "k")):
+        if number >= unit and number % (unit // 10) == 0:
+            return f"{number / unit:g}{letter}"
+    return str(number)
+
+
 @dataclass(frozen=True)
 class Scenario:
     """Under what circumstances the contenders ran."""
@@ -27,6 +35,20 @@ class Scenario:
     size: str = "64"
     """bytes of each frame without FCS, or `imix`"""
     next_hops: int = 1
+
+    @property
+    def words(self) -> list[str]:
+        """In short: family, routes, destinations, then what is not as usual."""
+        out = [f"IPv{self.family}", short(self.routes), self.destinations]
+        if self.size != "64":
+            out.append(f"{self.size} B" if self.size.isdigit() else self.size)
+        if self.next_hops > 1:
+            out.append(f"{self.next_hops} hops")
+        if self.cores > 1:
+            out.append(f"{self.cores} cores")
+        if self.updates:
+            out.append(f"{short(self.updates)} upd/s")
+        return out
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def measure(plan: Plan) -> Results:
     try:
         with _one_interrupt(), ExitStack() as stack:
             return Session(plan, stack).run()
-    except (ControlPlaneError, LabError) as error:
+    except (ControlPlaneError, LabError, OSError) as error:  # OSError: a command such as nsenter is missing
         raise XdprouterError(str(error)) from error
 
 
@@ -77,7 +77,6 @@ class Session:
         for contender in [*self._contenders, *self._seeds]:
             self._harness.enter(contender)
         self._orders: dict[str, array] = {}
-        self._packets: dict[str, int] = {}
 
     def run(self) -> Results:
         plan = self._plan
@@ -106,7 +105,7 @@ class Session:
                 if aimed != (family, scenario.routes, scenario.destinations):
                     aimed = (family, scenario.routes, scenario.destinations)
                     self._aim(table, scenario)
-                show.now(_title(scenario))
+                show.now(" ".join(scenario.words))
                 out.results.append(self._measure(scenario, show))
                 show.advance()
         return out
@@ -123,7 +122,6 @@ class Session:
         order = self._order(scenario.destinations)
         addresses = table.destinations(destinations.population(scenario.destinations))
         self._harness.aim(destinations.sequence(scenario.family, addresses, order), len(order))
-        self._packets.clear()
         self._use_cores(1)
         for contender in self._contenders:
             if contender.remembers:
@@ -173,12 +171,3 @@ class Session:
         if cores != self._cores:
             network.use_queues(self._ns, self._measuring(cores), self._queues)
             self._cores = cores
-
-
-def _title(scenario: Scenario) -> str:
-    words = [f"IPv{scenario.family}", f"{scenario.routes:,} routes", scenario.destinations, f"size {scenario.size}"]
-    if scenario.updates:
-        words.append(f"{scenario.updates:,} updates/s")
-    if scenario.cores > 1:
-        words.append(f"{scenario.cores} cores")
-    return ", ".join(words)
