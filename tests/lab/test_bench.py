@@ -22,6 +22,7 @@ from xdprouter.bench import destinations, network
 from xdprouter.bench.contenders import Arrival, Contender, other_program
 from xdprouter.bench.harness import Harness
 from xdprouter.bench.results import MAX_LOSS, SCHEMA
+from xdprouter.bench.updates import updates
 from xdprouter.errors import UsageError, XdprouterError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -275,6 +276,34 @@ def test_only_what_linux_forwards_to_the_next_hop_counts(harness):
     assert measuring.measure(linux, 4, "64", 2000, cpus).loss == 0
     network.ip(ns, f"neigh replace {hop} dev out0 lladdr 02:00:00:00:01:99 nud permanent")
     assert measuring.measure(linux, 4, "64", 2000, cpus).loss == 1
+
+
+# --- route updates --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_updates_leave_the_table_as_it_was(family):
+    """Whatever they were at when they ended; the next ones must not meet their remains."""
+    with network.network("updates") as ns:
+        network.build(ns)
+        index = network.ifindex(ns, "out0")
+        before = namespace.run(ns, ["ip", f"-{family}", "route"]).stdout
+        assert before
+        for number in range(10, 14):
+            with updates(ns, 500, family, index, os.sched_getaffinity(0)) as running:
+                wait_until(lambda: running.done > number, 10, "updates")  # noqa: B023
+                assert len(namespace.pids(ns)) == 1
+            assert namespace.pids(ns) == []
+            assert namespace.run(ns, ["ip", f"-{family}", "route"]).stdout == before
+
+
+def test_updates_that_the_kernel_refuses_are_an_error():
+    with network.network("updates") as ns:
+        network.build(ns)
+        with pytest.raises(XdprouterError, match=r"broke off: the kernel refused a route: (ENODEV|ENETUNREACH)"):
+            with updates(ns, 500, 4, 4242, os.sched_getaffinity(0)):
+                pass
+        assert namespace.pids(ns) == []
 
 
 # --- the end --------------------------------------------------------------------------------------

@@ -235,7 +235,7 @@ def test_a_scenario_in_short():
         ["--cores", "100000"], ["--sizes", "63"], ["--sizes", "1515"], ["--sizes", "jumbo"], ["--next-hops", "0"],
         ["--next-hops", "1,2"], ["--rounds", "0"], ["--rounds", "²"], ["--seconds", "nan"], ["--seconds", "0"],
         ["--seconds", "inf"], ["--packets", "1"], ["--packets", "5000", "--seconds", "1"], ["--program", "0"],
-        ["--program", "init"], ["--from", "/nonexistent"], ["--from", "/etc/passwd"], ["--from", "/"],
+        ["--program", "init"], [f"--program={n}" for n in range(1, 10)], ["--from", "/nonexistent"], ["--from", "/etc/passwd"], ["--from", "/"],
     ],
 )  # fmt: skip
 def test_bad_arguments_are_one_line_and_code_2(arguments, capsys):

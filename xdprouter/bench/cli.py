@@ -17,6 +17,8 @@ MAX_ROUTES = {4: 2_000_000, 6: 1_000_000}
 MAX_NEXT_HOPS = 200
 MAX_UPDATES = 1_000_000
 MAX_ROUNDS = 1_000
+MAX_PROGRAMS = 8
+"""beside this product's own they fit the generator's prog array"""
 MIN_PACKETS, MAX_PACKETS = 1_000, 1_000_000_000
 """of fewer, no rate could be told"""
 
@@ -90,7 +92,10 @@ def _plan(args: argparse.Namespace) -> Plan:
     cpus = len(os.sched_getaffinity(0))
     plan = QUICK if args.quick else Plan()
     plan = dataclasses.replace(plan, cores=tuple(n for n in plan.cores if n <= cpus))
-    given: dict[str, object] = {"seeds": args.seeds, "programs": tuple(_whole("--program", n, 1) for n in args.program)}
+    programs = tuple(dict.fromkeys(_whole("--program", number, 1) for number in args.program))
+    if len(programs) > MAX_PROGRAMS:
+        raise UsageError(f"{len(programs)} times --program: at most {MAX_PROGRAMS} are possible")
+    given: dict[str, object] = {"seeds": args.seeds, "programs": programs}
     for name, option, parse in (
         ("routes", "--routes", _numbers(0, MAX_ROUTES[4])),
         ("routes6", "--routes6", _numbers(0, MAX_ROUTES[6])),

@@ -17,7 +17,7 @@ from xdprouter.bench import destinations, machine, network
 from xdprouter.bench.contenders import Contender, other_program, routers
 from xdprouter.bench.harness import INTERRUPT, Harness
 from xdprouter.bench.plan import Plan
-from xdprouter.bench.progress import Bar, Lines, progress
+from xdprouter.bench.progress import progress
 from xdprouter.bench.results import LINUX, Result, Results, Run, Scenario
 from xdprouter.bench.routes import RouteTable
 from xdprouter.bench.updates import updates
@@ -86,7 +86,10 @@ class Session:
         }  # fmt: skip
         out = Results(machine.describe(), method)
         scenarios = plan.scenarios()
-        tables = {4: None, 6: None}
+        tables = {
+            family: RouteTable(family, network.next_hops(family, plan.next_hops), self._ports["out0"])
+            for family in (4, 6)
+        }
         aimed = None
         with progress(len(scenarios) + bool(self._seeds)) as show:
             if self._seeds:
@@ -96,9 +99,6 @@ class Session:
             for scenario in scenarios:
                 family = scenario.family
                 table = tables[family]
-                if table is None:
-                    hops = network.next_hops(family, plan.next_hops)
-                    table = tables[family] = RouteTable(family, hops, self._ports["out0"])
                 if len(table) < scenario.routes:
                     show.now(f"IPv{family}, putting in {scenario.routes:,} routes")
                     table.grow(scenario.routes)
@@ -106,7 +106,7 @@ class Session:
                     aimed = (family, scenario.routes, scenario.destinations)
                     self._aim(table, scenario)
                 show.now(" ".join(scenario.words))
-                out.results.append(self._measure(scenario, show))
+                out.results.append(self._measure(scenario))
                 show.advance()
         return out
 
@@ -132,7 +132,7 @@ class Session:
             self._orders[distribution] = destinations.draw(distribution, self._plan.sequence)
         return self._orders[distribution]
 
-    def _measure(self, scenario: Scenario, show: Lines | Bar) -> Result:
+    def _measure(self, scenario: Scenario) -> Result:
         self._use_cores(scenario.cores)
         if not scenario.updates:
             return self._rounds(scenario, self._contenders, lambda: 0)

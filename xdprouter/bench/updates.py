@@ -2,8 +2,8 @@
 """Route updates at a steady rate while something else is measured: a process of its own, on other CPUs.
 
 `python -m xdprouter.bench.updates FD RATE FAMILY IFINDEX`: until its standard input ends, in the namespace
-that it is started in. FD is shared memory for two numbers of 8 bytes: how many updates were carried out, and
-whether the kernel has refused one.
+that it is started in. FD is shared memory: how many updates were carried out, in 8 bytes, and why there will be
+no more, in text.
 """
 
 import itertools
@@ -32,7 +32,7 @@ _PREFIXES = 10_000
 _TICK_S = 0.001
 _START_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 5.0
-_SHARED = struct.Struct("=QQ")
+_SHARED = struct.Struct("=Q120s")
 
 
 class Updates:
@@ -45,9 +45,10 @@ class Updates:
     @property
     def done(self) -> int:
         """Raises XdprouterError if there will be no more."""
-        done, refused = _SHARED.unpack_from(self._shared)
-        if refused or self._child.poll() is not None:
-            raise XdprouterError("the route updates broke off: the kernel refused one, or their process ended")
+        done, reason = _SHARED.unpack_from(self._shared)
+        if reason.strip(b"\0") or self._child.poll() is not None:
+            why = reason.strip(b"\0").decode(errors="replace") or f"exit code {self._child.returncode}"
+            raise XdprouterError(f"the route updates broke off: {why}")
         return done
 
 
@@ -101,7 +102,9 @@ def _pace(shared: mmap.mmap, rate: int, todo: Iterator[bytes]) -> None:
             for message in itertools.islice(todo, min(due, rate // 10 + 1)):
                 sock.send(message)
                 done += 1
-                _SHARED.pack_into(shared, 0, done, 0)
+                _SHARED.pack_into(shared, 0, done, b"")
+        for message in itertools.islice(todo, -done % 3):  # what was added is deleted again
+            sock.send(message)
 
 
 def _main(fd: int, rate: int, family: int, ifindex: int) -> int:
@@ -109,8 +112,7 @@ def _main(fd: int, rate: int, family: int, ifindex: int) -> int:
         try:
             _pace(shared, rate, messages(family, ifindex))
         except XdprouterError as error:
-            _SHARED.pack_into(shared, 0, 0, 1)
-            print(f"xdprouter bench: route updates: {error}", file=sys.stderr)
+            _SHARED.pack_into(shared, 0, 0, str(error).encode()[:120])
             return 1
     return 0
 
