@@ -36,6 +36,7 @@ demo: setup
 	$(PYTHON) -m lab.demo
 
 bench: setup
+	$(PYTHON) -m xdprouter bench
 	$(PYTHON) -m tests.bench
 
 lint: setup
