@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What came out of a router, as bytes that two routers can be compared by, and in words.
+
+Left out of the comparison, since two plain kernels differ in it too:
+
+- the identification of IPv4 packets that the router itself made, with what it does to the header checksum
+- the padding of frames up to Ethernet's minimum of 60 bytes
+- the order of frames
+- what the router says on its own time: questions for neighbours (ARP, neighbour solicitation), group membership
+  (IGMP, MLD), reassembly that timed out. The configuration about unresolved neighbours does compare questions.
+"""
+
+import socket
+from collections import Counter
+
+from tests.conformance.wire import Frames
+
+MIN_FRAME_LEN = 60
+ETHERNET, IPV4, IPV6 = 14, 20, 40
+MLD_TYPES = {130, 131, 132, 143}
+
+Outcome = Counter
+"""(port, comparable frame) -> how many."""
+
+
+def outcome(frames: Frames, own: frozenset[bytes], questions: bool = False) -> Outcome:
+    """`own` are the router's addresses, packed; `questions` keeps those for neighbours."""
+    found = Counter()
+    for port, frame in frames:
+        frame = _unpadded(frame)
+        if not _is_spontaneous(frame, questions):
+            found[port, _without_identification(frame, own)] += 1
+    if questions:
+        # How often a neighbour is asked is a matter of time; whether, is not.
+        for key in found:
+            if _is_question(key[1]):
+                found[key] = 1
+    return found
+
+
+def in_words(result: Outcome, own: frozenset[bytes]) -> str:
+    """`forwarded to out0`, `icmp 11/0 to in0`, ...; what comes out of nowhere is `nothing`."""
+    words = Counter()
+    for (port, frame), number in result.items():
+        words[f"{_word(frame, own)} to {port}"] += number
+    return ", ".join(f"{word} x{number}" if number > 1 else word for word, number in sorted(words.items())) or "nothing"
+
+
+def _unpadded(frame: bytes) -> bytes:
+    if len(frame) > MIN_FRAME_LEN:
+        return frame
+    if frame[12:14] == b"\x08\x00":
+        return frame[: ETHERNET + max(int.from_bytes(frame[16:18]), IPV4)]
+    if frame[12:14] == b"\x86\xdd":
+        return frame[: ETHERNET + IPV6 + int.from_bytes(frame[18:20])]
+    return frame
+
+
+def _without_identification(frame: bytes, own: frozenset[bytes]) -> bytes:
+    """With a checksum of 0 if it was right, and as it is if it was wrong."""
+    if frame[12:14] != b"\x08\x00" or frame[26:30] not in own:
+        return frame
+    if not _sum_is_right(frame[14 : 14 + 4 * (frame[14] & 15)]):
+        return frame
+    return frame[:18] + bytes(2) + frame[20:24] + bytes(2) + frame[26:]
+
+
+def _sum_is_right(header: bytes) -> bool:
+    total = sum(int.from_bytes(header[i : i + 2]) for i in range(0, len(header), 2))
+    return total % 0xFFFF == 0
+
+
+def _is_question(frame: bytes) -> bool:
+    if frame[12:14] == b"\x08\x06":
+        return frame[20:22] == b"\x00\x01"
+    return frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[21] == 255 and frame[54:55] == b"\x87"
+
+
+def _is_spontaneous(frame: bytes, questions: bool) -> bool:
+    kind = frame[12:14]
+    if _is_question(frame):
+        return not questions
+    if kind == b"\x08\x00":
+        l4 = ETHERNET + 4 * (frame[14] & 15)
+        return (frame[23] == 2 and frame[22] == 1) or (frame[23] == 1 and frame[l4 : l4 + 2] == b"\x0b\x01")
+    if kind == b"\x86\xdd":
+        if frame[20] == 0 and frame[21] == 1 and frame[62:63] and frame[62] in MLD_TYPES:
+            return True
+        return frame[20] == 58 and frame[54:56] == b"\x03\x01"
+    return False
+
+
+def _word(frame: bytes, own: frozenset[bytes]) -> str:
+    kind = frame[12:14]
+    if kind == b"\x08\x06":
+        return "arp request" if frame[20:22] == b"\x00\x01" else "arp reply"
+    if kind == b"\x08\x00" and frame[26:30] in own:
+        l4 = frame[ETHERNET + 4 * (frame[14] & 15) :]
+        return _l4_word("icmp", 1, frame[23], l4)
+    if kind == b"\x86\xdd" and frame[22:38] in own:
+        return _l4_word("icmpv6", 58, frame[20], frame[54:])
+    if kind in (b"\x08\x00", b"\x86\xdd"):
+        is_fragment = kind == b"\x08\x00" and int.from_bytes(frame[20:22]) & 0x3FFF
+        return "fragment forwarded" if is_fragment else "forwarded"
+    return "frame"
+
+
+def _l4_word(icmp_name: str, icmp: int, protocol: int, l4: bytes) -> str:
+    if protocol == icmp:
+        return f"{icmp_name} {l4[0]}/{l4[1]}"
+    return "tcp reset" if protocol == 6 else f"own packet of protocol {protocol}"
+
+
+def packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def dump(frame: bytes) -> str:
+    """A frame as hexadecimal text, to be pasted into bytes.fromhex()."""
+    return frame.hex()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Two routers of one configuration, the plain kernel and xdprouter: the same frames to both, what comes out of each.
+
+Each is between far ends of its own, in a namespace of its own, so that both have the same device names, MACs
+and addresses. The process is bound to one CPU while a pair is there: wire.py says why.
+"""
+
+import itertools
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from lab import instance, namespace
+from lab.wait import wait_until
+from tests.conformance import far_xdp, topology
+from tests.conformance.configurations import Configuration
+from tests.conformance.outcome import Outcome, outcome, packed
+from tests.conformance.wire import FarEnds
+from xdprouter import api, client
+from xdprouter.instance import Instance
+
+KERNEL, OURS = "kernel", "xdprouter"
+LATE_TIMEOUT_S = 1.0
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+_number = itertools.count()
+
+
+class Pair:
+    """A context manager. `root` is where the xdprouter under test lies."""
+
+    def __init__(self, configuration: Configuration, root: Path = ROOT):
+        self.configuration = configuration
+        self.own = frozenset(map(packed, _own_addresses(configuration)))
+        self._root = root
+        self._undo = ExitStack()
+        self.names: dict[str, str] = {}
+        self._far: dict[str, FarEnds] = {}
+
+    def __enter__(self) -> "Pair":
+        with ExitStack() as undo:
+            home_cpus = os.sched_getaffinity(0)
+            for router in (KERNEL, OURS):
+                self._build(undo, router)
+            self._start_daemon(undo)
+            os.sched_setaffinity(0, {max(home_cpus)})
+            undo.callback(os.sched_setaffinity, 0, home_cpus)
+            for router in (KERNEL, OURS):
+                self._far[router].take()
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._undo.close()
+
+    def exchange(self, frames: Iterable[tuple[str, bytes]]) -> tuple[Outcome, Outcome]:
+        """(kernel's outcome, ours) of (port, frame) pairs, sent in this order."""
+        frames = list(frames)
+        results = [self._outcome(self._far[router].exchange(frames)) for router in (KERNEL, OURS)]
+        if self.configuration.answers_late and not results[0]:
+            self._wait_for_late(results, lambda: results[0])
+        if results[0] != results[1]:
+            self._wait_for_late(results, lambda: results[0] == results[1])
+        return results[0], results[1]
+
+    def counters(self) -> Counter:
+        """Packets by verdict over all ports, as the daemon tells them."""
+        total = Counter()
+        for port in self.status()["ports"]:
+            for verdict, traffic in port["ingress"].items():
+                total[verdict] += traffic["packets"]
+        return total
+
+    def status(self) -> dict:
+        return client.ask(Instance(self.names[OURS]), api.StatusRequest())
+
+    def _outcome(self, frames) -> Outcome:
+        return outcome(frames, self.own, self.configuration.compares_questions)
+
+    def _wait_for_late(self, results: list[Outcome], enough) -> None:
+        """For what comes by a timer: an error when nobody has answered for a neighbour."""
+        deadline = time.monotonic() + (LATE_TIMEOUT_S if self.configuration.answers_late else 0.05)
+        while not enough() and time.monotonic() < deadline:
+            for index, router in enumerate((KERNEL, OURS)):
+                more = self._outcome(self._far[router].take())
+                results[index] = (
+                    results[index] | more if self.configuration.compares_questions else results[index] + more
+                )
+
+    def _build(self, undo: ExitStack, router: str) -> None:
+        name = f"xc{os.getpid()}n{next(_number)}-{router}"
+        self.names[router] = name
+        far = f"{name}-far"
+        for ns in (name, far):
+            namespace.create(ns)
+            undo.callback(namespace.delete, ns)
+        topology.build(name, far)
+        far_xdp.attach(far, list(topology.NUMBERS))
+        topology.bring_up(name, far)
+        self.configuration.apply(name)
+        self._far[router] = undo.enter_context(FarEnds(far, self.configuration.probe_addresses))
+
+    def _start_daemon(self, undo: ExitStack) -> None:
+        ns = self.names[OURS]
+        directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="xdprouter-conformance-")))
+        undo.callback(instance.remove_state, ns)
+        ports = [port for port in topology.ACCELERATED if port not in self.configuration.not_accelerated]
+        daemon = instance.start(ns, ports, directory, root=self._root)
+        undo.callback(daemon.wait)
+        undo.callback(instance.stop, directory)
+        wait_until(self._all_in_sync, 5.0, f"the ports of {ns} to be ready")
+
+    def _all_in_sync(self) -> bool:
+        return self.status()["in_sync"]
+
+
+def _own_addresses(configuration: Configuration) -> list[str]:
+    ports = [topology.address(port, family) for port in topology.NUMBERS for family in (4, 6)]
+    return [*ports, "fe80::1", *configuration.own_addresses]
