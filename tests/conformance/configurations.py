@@ -154,7 +154,7 @@ def _move(ns: str, port: str, to: str) -> None:
         if family == 6:
             lines += [f"addr del fe80::1/64 dev {port}", f"addr add fe80::1/64 nodad dev {to}"]
         lines.append(f"addr add {address(port, family)}/{length} {nodad} dev {to}")
-        for host in (*HOSTS, 250):
+        for host in HOSTS:
             lines.append(f"neigh replace {address(port, family, host)} dev {to} lladdr {mac(port, host)} nud permanent")
         ip(ns, *lines, family=family)
 
@@ -173,7 +173,11 @@ def _no_neighbours(ns: str) -> None:
     for family in (4, 6):
         ip(
             ns,
-            *(f"neigh del {address(port, family, host)} dev {port}" for port in ("out0", "out1") for host in HOSTS),
+            *(
+                f"neigh del {address(port, family, host)} dev {port}"
+                for port in ("out0", "out1")
+                for host in (2, 3, 4, 9)
+            ),
             f"neigh add {address('out0', family, 3)} dev out0 nud failed",
             f"neigh add {address('out1', family, 2)} dev out1 lladdr {mac('out1', 2)} nud stale",
             family=family,

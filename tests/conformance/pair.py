@@ -18,13 +18,14 @@ from lab import instance, namespace
 from lab.wait import wait_until
 from tests.conformance import far_xdp, topology
 from tests.conformance.configurations import Configuration
-from tests.conformance.outcome import Outcome, outcome, packed
+from tests.conformance.outcome import Outcome, outcome, packed, without_limited
 from tests.conformance.wire import FarEnds
 from xdprouter import api, client
 from xdprouter.instance import Instance
 
 KERNEL, OURS = "kernel", "xdprouter"
 LATE_TIMEOUT_S = 1.0
+LATE_FRAME_S = 0.01
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 _number = itertools.count()
@@ -40,6 +41,7 @@ class Pair:
         self._undo = ExitStack()
         self.names: dict[str, str] = {}
         self._far: dict[str, FarEnds] = {}
+        self._keeps_limited = False
 
     def __enter__(self) -> "Pair":
         with ExitStack() as undo:
@@ -57,8 +59,12 @@ class Pair:
     def __exit__(self, *_) -> None:
         self._undo.close()
 
-    def exchange(self, frames: Iterable[tuple[str, bytes]]) -> tuple[Outcome, Outcome]:
-        """(kernel's outcome, ours) of (port, frame) pairs, sent in this order."""
+    def exchange(self, frames: Iterable[tuple[str, bytes]], limited: bool = False) -> tuple[Outcome, Outcome]:
+        """(kernel's outcome, ours) of (port, frame) pairs, sent in this order.
+
+        `limited` keeps the errors that the kernel limits: for a source or next hop that nobody has had one about.
+        """
+        self._keeps_limited = limited
         frames = list(frames)
         results = [self._outcome(self._far[router].exchange(frames)) for router in (KERNEL, OURS)]
         if self.configuration.answers_late and not results[0]:
@@ -79,11 +85,12 @@ class Pair:
         return client.ask(Instance(self.names[OURS]), api.StatusRequest())
 
     def _outcome(self, frames) -> Outcome:
-        return outcome(frames, self.own, self.configuration.compares_questions)
+        result = outcome(frames, self.own, self.configuration.compares_questions)
+        return result if self._keeps_limited else without_limited(result, self.own)
 
     def _wait_for_late(self, results: list[Outcome], enough) -> None:
         """For what comes by a timer: an error when nobody has answered for a neighbour."""
-        deadline = time.monotonic() + (LATE_TIMEOUT_S if self.configuration.answers_late else 0.05)
+        deadline = time.monotonic() + (LATE_TIMEOUT_S if self.configuration.answers_late else LATE_FRAME_S)
         while not enough() and time.monotonic() < deadline:
             for index, router in enumerate((KERNEL, OURS)):
                 more = self._outcome(self._far[router].take())
@@ -120,4 +127,4 @@ class Pair:
 
 def _own_addresses(configuration: Configuration) -> list[str]:
     ports = [topology.address(port, family) for port in topology.NUMBERS for family in (4, 6)]
-    return [*ports, "fe80::1", *configuration.own_addresses]
+    return [*ports, *topology.ANYIP, "fe80::1", *configuration.own_addresses]

@@ -84,7 +84,7 @@ def _named(pair: Pair, result: Result, cases: list[Case]) -> None:
         row = result.rows[name] = RowResult()
         before = pair.counters()
         for one in group:
-            kernel, ours = pair.exchange([(one.ingress, one.frame)])
+            kernel, ours = pair.exchange([(one.ingress, one.frame)], one.limited)
             row.cases += 1
             row.kernel[in_words(kernel, pair.own)] += 1
             result.packets += 1
@@ -133,6 +133,7 @@ def _differs(pair: Pair, taken: list[int]) -> bool:
 def _difference(pair: Pair, name: str, port: str, frame: bytes, kernel: Outcome, ours: Outcome) -> Difference:
     before = pair.counters()
     pair.exchange([(port, frame)])
+    # The verdict of the questions in wire.py is left out.
     verdict = ", ".join(sorted({*(pair.counters() - before)} - {"pass_not_ip"})) or "pass_not_ip"
     return Difference(
         pair.configuration.name, name, port, frame, _words(kernel, ours, pair), _words(ours, kernel, pair), verdict

@@ -145,7 +145,7 @@ def _ipv4(choices: Choices) -> bytes:
     protocol = choices.pick(PROTOCOLS)
     payload = _payload(choices, protocol, source, target)
     options = choices.pick((b"\x01\x01\x01\x00", b"\x94\x04\0\0", b"\x07\x07\x04\0\0\0\0\0", b"\x83\x07\x04\x0a\x00\x02\x02\0",
-                            b"\x44\x0c\x05\x00" + bytes(8), b"\xff\xff\xff\xff")) if choices.chance(25) else b""  # fmt: skip
+                            b"\x44\x0c\x0d\x00" + bytes(8), b"\xff\xff\xff\xff")) if choices.chance(25) else b""  # fmt: skip
     fragment = 0x4000 if choices.chance(3) else 0
     if choices.chance(12):
         fragment = choices.pick((0x2000, 0x2001, 0x00B9, 0x0001, 0x8000, 0x6000, 0x1FFF, 0x3FFF))

@@ -7,8 +7,8 @@ r"""The network of one router under comparison; the other router has the same, t
                        [        ] side0  --- next hop       no port of xdprouter
 
 Port number K has MAC 02:00:00:00:KK:01 and the addresses 10.0.K.1/24, 2001:db8:0:K::1/64 and fe80::1/64. Behind
-it, hosts 2 to 9 have permanent neighbour entries: 10.0.K.H and 2001:db8:0:K::H at 02:00:00:00:KK:HH. Nobody is there
-in truth: the far ends of the links are in a namespace without addresses, which never says a word of its own.
+it, most hosts have permanent neighbour entries: 10.0.K.H and 2001:db8:0:K::H at 02:00:00:00:KK:HH. Nobody is there in
+truth: the far ends of the links are in a namespace without addresses, which never says a word of its own.
 """
 
 import os
@@ -21,9 +21,12 @@ from lab.network import write_sysctls
 NUMBERS = {"in0": 0, "in1": 1, "out0": 2, "out1": 3, "small0": 4, "side0": 5}
 ACCELERATED = ("in0", "in1", "out0", "out1", "small0")
 MTU = {"small0": 1280}
-HOSTS = (2, 3, 4, 9)
+HOSTS = (*range(2, 90), *range(100, 251))
+"""Hosts 90 to 99 answer to nobody."""
 PROBE_HOST = 250
 """Host of each link that asks "are you done?"; see wire.py."""
+ANYIP = ("10.34.0.5", "2001:db8:34::5")
+"""In networks that are the router's own, by a route of type local."""
 
 SYSCTLS = {
     "net.ipv4.ip_forward": "1",
@@ -88,7 +91,7 @@ def bring_up(router: str, far: str) -> None:
         lines += [
             f"neigh add {address(port, family, host)} dev {port} lladdr {mac(port, host)} nud permanent"
             for port in NUMBERS
-            for host in (*HOSTS, PROBE_HOST)
+            for host in HOSTS
         ]
         ip(router, *lines, family=family)
 

@@ -16,6 +16,8 @@ class Case:
     name: str
     frame: bytes
     ingress: str = "in0"
+    limited: bool = False
+    """compares the errors that the kernel limits: no other case has this source, or causes a redirect to its next hop"""
 
 
 def case(row: str, name: str, packet: Packet | bytes, ingress: str = "in0") -> Case:

@@ -41,7 +41,7 @@ _EXTENSIONS = {
 _OPTIONS = {
     "record route": "070b0400000000000000000000",
     "record route with a pointer beyond it": "070b2000000000000000000000",
-    "timestamp": "440c0500000000000000000000",
+    "timestamp without room": "440c0d0000000000000000000000"[:24],
     "router alert": "94040000",
     "loose source route": "8307040a000202",
     "strict source route": "8907040a000202",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Links: what is not IP, VLAN tags, devices above a port, neighbours nobody knows."""
 
-from scapy.layers.l2 import ARP, Dot3, Ether, LLC
+from scapy.layers.l2 import ARP, LLC, Dot3, Ether
 
 from tests import packets
 from tests.conformance import rows

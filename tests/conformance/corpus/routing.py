@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Routing: kinds of routes, policy rules, ECMP, reverse paths, ICMP errors that pass through."""
 
+from dataclasses import replace
+
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
 from scapy.packet import Raw
@@ -46,15 +48,24 @@ _RFC8950 = [
     case(rows.RFC8950, "fragment", packets.fragment(destination("rfc8950", 4), 64, True, bytes(64))),
 ]
 _HAIRPIN = [
-    c for n, (name, build) in enumerate((("udp", packets.udp), ("tcp", packets.tcp), ("ping", packets.ping)))
-    for c in both(rows.HAIRPIN, f"{name} of a new source", lambda f, n=n, build=build: build(
-        destination("hairpin", f, 40 + n), src=address("in0", f, 30 + n)))
+    replace(one, limited=True)
+    for n, (name, build) in enumerate((("udp", packets.udp), ("tcp", packets.tcp), ("ping", packets.ping)))
+    for one in both(rows.HAIRPIN, f"{name} to a neighbour nobody has been told of", lambda f, n=n, build=build: build(
+        address("in0", f, 140 + n), src=address("in0", f, 130 + n)))
 ]  # fmt: skip
 _HAIRPIN += both(
     rows.HAIRPIN,
     "source of another network",
     lambda f: packets.udp(destination("hairpin", f, 44), src=address("in1", f, 9)),
 )
+_LIMITED = [
+    replace(one, limited=True)
+    for n, kind in enumerate(("unreachable", "prohibit", "throw", "blackhole", "sink", "nowhere"))
+    for m, (name, build) in enumerate((("udp", packets.udp), ("tcp", packets.tcp), ("ping", packets.ping)))
+    for one in both(rows.FIB_CODES, f"{name} of a new source to {kind}", lambda f, kind=kind, n=n, m=m, build=build: build(
+        destination(kind, f) if kind != "nowhere" else "192.0.2.1" if f == 4 else "3fff::1",
+        src=address("in0", f, 150 + 3 * n + m)))
+]  # fmt: skip
 _FLOWS = [
     c for kind in ("ecmp", "legs", "group") for n in range(16) for c in both(
         rows.L4_PORTS, f"flow {n} to {kind}", lambda f, kind=kind, n=n: packets.udp(
