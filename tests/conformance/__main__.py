@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.conformance import report
 from tests.conformance.configurations import CONFIGURATIONS
 from tests.conformance.run import Result, compare_all
 
@@ -30,7 +31,8 @@ def main() -> int:
     def say(result: Result) -> None:
         print(
             f"{time.monotonic() - started:6.1f} s  {result.configuration.name}: {result.packets} packets, {result.fast} fast, "
-            f"{len(result.differences)} differences, {result.not_shrunk} more, {result.unsteady} unsteady batches",
+            f"{len(result.differences)} differences, {result.not_shrunk} more, {sum(result.known.values())} known, "
+            f"{result.unsteady} unsteady batches",
             flush=True,
         )
         for difference in result.differences[: args.show]:
@@ -40,7 +42,10 @@ def main() -> int:
         results = compare_all(chosen, args.packets, args.seed, say)
     except KeyboardInterrupt:
         return 130
-    return int(any(result.differences for result in results))
+    if args.report:
+        command = f"python -m tests.conformance --packets {args.packets} --seed {args.seed}"
+        args.report.write_text(report.page(results, command, args.seed))
+    return int(not all(result.is_good for result in results))
 
 
 def _arguments() -> argparse.Namespace:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lab.network import write_sysctls
+from tests.conformance.rows import NEIGHBOURS
 from tests.conformance.topology import HOSTS, NUMBERS, address, ip, mac
 
 SECOND = 3
@@ -52,8 +53,8 @@ def destination(kind: str, family: int, host: int = 5) -> str:
     return f"10.{number}.0.{host}" if family == 4 else f"2001:db8:{number}::{host:x}"
 
 
-def routes(family: int) -> list[str]:
-    """`ip -batch` lines for ROUTES."""
+def routes(family: int, in1: str) -> list[str]:
+    """`ip -batch` lines for ROUTES; `in1` is the device that has the addresses of in1."""
     hops = {port: address(port, family, 2) for port in NUMBERS} | {"out0_3": address("out0", family, SECOND)}
     # ip takes the family of a blackhole from its own option, and a group must have none.
     lines = [f"nexthop add id {'6' if family == 6 else ''}9 blackhole"]
@@ -65,7 +66,7 @@ def routes(family: int) -> list[str]:
         lines.append(f"route add {NAMED_TYPES.get(kind, '')} {prefix} {way}")
     lines += [
         f"route add {MORE_SPECIFIC[family]} via {hops['out1']} dev out1",
-        f"route add {HOST_ROUTE[family]} via {hops['in1']} dev in1",
+        f"route add {HOST_ROUTE[family]} via {hops['in1']} dev {in1}",
         f"neigh add {destination('onlink', family)} dev out0 lladdr {mac('out0', 4)} nud permanent",
     ]
     if family == 4:
@@ -98,14 +99,16 @@ class Configuration:
     own_addresses: tuple[str, ...] = ()
     """besides those of the ports"""
     not_accelerated: tuple[str, ...] = ()
-    probe_addresses: dict[str, str] = field(default_factory=dict)
-    """port -> the IPv4 address that is asked for behind it, if it is not the port's own any more"""
-    compares_questions: bool = False
     answers_late: bool = False
+    """It is about neighbours that do not answer: errors come late, and the questions are compared, too"""
+    in1: str = "in1"
+    """the device that has the addresses of in1"""
     before: Callable[[str], None] | None = None
     """takes the namespace, before routes are made"""
     fast: bool = True
     """whether packets are expected to take the fast path"""
+    rows: tuple[str, ...] = ()
+    """Only the named cases of these rows, and no generated packets: each takes its time"""
 
     def apply(self, ns: str) -> None:
         if self.before:
@@ -113,7 +116,7 @@ class Configuration:
         if self.has_routes:
             for family in (4, 6):
                 ip(ns, *nexthops(family))
-                ip(ns, *routes(family), family=family)
+                ip(ns, *routes(family, self.in1), family=family)
         write_sysctls(ns, self.sysctls)
         ip(ns, *self.ip4, family=4)
         ip(ns, *self.ip6, family=6)
@@ -242,7 +245,8 @@ CONFIGURATIONS = [
         ip4=("addr add 10.98.0.1/31 dev out0", "addr add 10.98.1.1/32 dev out1", "addr add 10.0.0.77/24 dev in0"),
     ),
     Configuration("accept_local", "own addresses as source are let in", {"net.ipv4.conf.all.accept_local": "1"}),
-    Configuration("route_localnet", "127/8 is routed", {"net.ipv4.conf.all.route_localnet": "1"}, both=_DEFAULT),
+    Configuration("route_localnet", "127/8 is routed", {"net.ipv4.conf.all.route_localnet": "1"}, both=_DEFAULT,
+                  own_addresses=("127.0.0.1", "127.255.0.1", "127.255.0.9")),
     Configuration("directed broadcast", "bc_forwarding 1", {
         "net.ipv4.conf.all.bc_forwarding": "1", f"{_IN0}.bc_forwarding": "1"}),
     Configuration("source routing", "accept_source_route 1", {
@@ -251,17 +255,17 @@ CONFIGURATIONS = [
     Configuration("unicast in multicast", "drop_unicast_in_l2_multicast 1", {
         f"net.{family}.conf.in0.drop_unicast_in_l2_multicast": "1" for family in ("ipv4", "ipv6")}),
     Configuration("path MTU used", "ip_forward_use_pmtu 1", {"net.ipv4.ip_forward_use_pmtu": "1"}),
-    Configuration("bridge beside the ports", "in1 is a bridge's port", before=_bridge, not_accelerated=("in1",),
-                  probe_addresses={"in1": address("in1", 4)}),
-    Configuration("bridge port as a port", "in1 is a bridge's port and one of xdprouter's", before=_bridge),
-    Configuration("macvlan beside the ports", "a macvlan on in0", before=_macvlan,
+    Configuration("bridge beside the ports", "in1 is a bridge's port", before=_bridge, in1="br0", not_accelerated=("in1",),
+                  ),
+    Configuration("bridge port as a port", "in1 is a bridge's port and one of xdprouter's", before=_bridge, in1="br0"),
+    Configuration("macvlan beside the ports", "a macvlan on in0", {"net.ipv4.conf.all.arp_ignore": "1"}, before=_macvlan,
                   own_addresses=("10.0.60.1", "2001:db8:0:60::1")),
     Configuration("promiscuous", "in0 and in1 hear everything, as with tcpdump", before=_promiscuous),
     Configuration(
         "unresolved neighbours", "none behind out0, one failed; a stale one behind out1", before=_no_neighbours,
         sysctls={f"net.{family}.neigh.{port}.{key}": value for family in ("ipv4", "ipv6") for port in ("out0", "out1")
                  for key, value in (("retrans_time_ms", "20"), ("mcast_solicit", "2"), ("delay_first_probe_time", "1"))},
-        compares_questions=True, answers_late=True,
+        answers_late=True, rows=(NEIGHBOURS,),
     ),
 ]  # fmt: skip
 

@@ -10,7 +10,7 @@ Left out of the comparison, since two plain kernels differ in it too:
 - unless a case asks for them: IPv4 errors about routes (3/0, 3/1, 3/13) and redirects of both families. The kernel limits
   them for each source or next hop by machine-wide settings, so that whether one comes depends on the time
 - what the router says on its own time: questions for neighbours (ARP, neighbour solicitation), group membership
-  (IGMP, MLD), reassembly that timed out. The configuration about unresolved neighbours does compare questions.
+  (IGMP, MLD), reassembly that timed out. The configuration about unresolved neighbours compares which were asked for.
 """
 
 import socket
@@ -26,19 +26,19 @@ Outcome = Counter
 """(port, comparable frame) -> how many."""
 
 
-def outcome(frames: Frames, own: frozenset[bytes], questions: bool = False) -> Outcome:
-    """`own` are the router's addresses, packed; `questions` keeps those for neighbours, and what comes of them."""
+def outcome(frames: Frames, own: frozenset[bytes], silent_hosts: bool = False) -> Outcome:
+    """`own` are the router's addresses, packed; `silent_hosts` keeps errors about hosts that do not answer."""
     found = Counter()
     for port, frame in frames:
         frame = _unpadded(frame)
-        if not _is_spontaneous(frame, questions):
+        if not _is_spontaneous(frame, silent_hosts):
             found[port, _without_identification(frame, own)] += 1
-    if questions:
-        # How often a neighbour is asked is a matter of time; whether, is not.
-        for key in found:
-            if _is_question(key[1]):
-                found[key] = 1
     return found
+
+
+def questions(frames: Frames) -> set[tuple[str, bytes]]:
+    """Which neighbours were asked for; how often is a matter of time."""
+    return {(port, _unpadded(frame)) for port, frame in frames if _is_question(frame)}
 
 
 def without_limited(result: Outcome, own: frozenset[bytes]) -> Outcome:
@@ -84,12 +84,14 @@ def _is_question(frame: bytes) -> bool:
     return frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[21] == 255 and frame[54:55] == b"\x87"
 
 
-def _is_spontaneous(frame: bytes, questions: bool) -> bool:
+def _is_spontaneous(frame: bytes, silent_hosts: bool) -> bool:
     kind = frame[12:14]
     if kind not in (b"\x08\x00", b"\x86\xdd", b"\x08\x06"):
         return False
-    if _is_question(frame) or (kind != b"\x08\x06" and _is_about_a_silent_host(frame)):
-        return not questions
+    if _is_question(frame):
+        return True
+    if kind != b"\x08\x06" and _is_about_a_silent_host(frame):
+        return not silent_hosts
     if kind == b"\x08\x00":
         l4 = ETHERNET + 4 * (frame[14] & 15)
         return (frame[23] == 2 and frame[22] == 1) or (frame[23] == 1 and frame[l4 : l4 + 2] == b"\x0b\x01")
@@ -105,7 +107,8 @@ def _is_about_a_silent_host(frame: bytes) -> bool:
     if frame[12:14] == b"\x08\x00":
         l4 = ETHERNET + 4 * (frame[14] & 15)
         return frame[23] == 1 and frame[l4 : l4 + 2] == b"\x03\x01" and frame[l4 + 24 : l4 + 26] == b"\x0a\x00"
-    return frame[20] == 58 and frame[54:56] == b"\x01\x03" and frame[86:92] == b"\x20\x01\x0d\xb8\x00\x00"
+    on_link = (b"\x20\x01\x0d\xb8\x00\x00", b"\xfe\x80\x00\x00\x00\x00")
+    return frame[20] == 58 and frame[54:56] == b"\x01\x03" and frame[86:92] in on_link
 
 
 def _is_limited(frame: bytes, own: frozenset[bytes]) -> bool:

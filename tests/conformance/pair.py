@@ -18,13 +18,13 @@ from lab import instance, namespace
 from lab.wait import wait_until
 from tests.conformance import far_xdp, topology
 from tests.conformance.configurations import Configuration
-from tests.conformance.outcome import Outcome, outcome, packed, without_limited
-from tests.conformance.wire import FarEnds
+from tests.conformance.outcome import Outcome, outcome, packed, questions, without_limited
+from tests.conformance.wire import FarEnds, Frames
 from xdprouter import api, client
 from xdprouter.instance import Instance
 
 KERNEL, OURS = "kernel", "xdprouter"
-LATE_TIMEOUT_S = 1.0
+LATE_TIMEOUT_S = 0.4
 LATE_FRAME_S = 0.01
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -42,6 +42,8 @@ class Pair:
         self.names: dict[str, str] = {}
         self._far: dict[str, FarEnds] = {}
         self._keeps_limited = False
+        self.asked: dict[str, set] = {KERNEL: set(), OURS: set()}
+        """the neighbours asked for so far, where that is compared"""
 
     def __enter__(self) -> "Pair":
         with ExitStack() as undo:
@@ -66,8 +68,8 @@ class Pair:
         """
         self._keeps_limited = limited
         frames = list(frames)
-        results = [self._outcome(self._far[router].exchange(frames)) for router in (KERNEL, OURS)]
-        if self.configuration.answers_late and not results[0]:
+        results = [self._outcome(router, self._far[router].exchange(frames)) for router in (KERNEL, OURS)]
+        if self.configuration.answers_late:
             self._wait_for_late(results, lambda: results[0])
         if results[0] != results[1]:
             self._wait_for_late(results, lambda: results[0] == results[1])
@@ -84,8 +86,10 @@ class Pair:
     def status(self) -> dict:
         return client.ask(Instance(self.names[OURS]), api.StatusRequest())
 
-    def _outcome(self, frames) -> Outcome:
-        result = outcome(frames, self.own, self.configuration.compares_questions)
+    def _outcome(self, router: str, frames: Frames) -> Outcome:
+        if self.configuration.answers_late:
+            self.asked[router] |= questions(frames)
+        result = outcome(frames, self.own, self.configuration.answers_late)
         return result if self._keeps_limited else without_limited(result, self.own)
 
     def _wait_for_late(self, results: list[Outcome], enough) -> None:
@@ -93,10 +97,7 @@ class Pair:
         deadline = time.monotonic() + (LATE_TIMEOUT_S if self.configuration.answers_late else LATE_FRAME_S)
         while not enough() and time.monotonic() < deadline:
             for index, router in enumerate((KERNEL, OURS)):
-                more = self._outcome(self._far[router].take())
-                results[index] = (
-                    results[index] | more if self.configuration.compares_questions else results[index] + more
-                )
+                results[index] = results[index] + self._outcome(router, self._far[router].take())
 
     def _build(self, undo: ExitStack, router: str) -> None:
         name = f"xc{os.getpid()}n{next(_number)}-{router}"
@@ -109,7 +110,7 @@ class Pair:
         far_xdp.attach(far, list(topology.NUMBERS))
         topology.bring_up(name, far)
         self.configuration.apply(name)
-        self._far[router] = undo.enter_context(FarEnds(far, self.configuration.probe_addresses))
+        self._far[router] = undo.enter_context(FarEnds(far))
 
     def _start_daemon(self, undo: ExitStack) -> None:
         ns = self.names[OURS]
@@ -119,10 +120,12 @@ class Pair:
         daemon = instance.start(ns, ports, directory, root=self._root)
         undo.callback(daemon.wait)
         undo.callback(instance.stop, directory)
-        wait_until(self._all_in_sync, 5.0, f"the ports of {ns} to be ready")
+        wait_until(self._is_settled, 5.0, f"the ports of {ns} to be ready")
 
-    def _all_in_sync(self) -> bool:
-        return self.status()["in_sync"]
+    def _is_settled(self) -> bool:
+        """Every port forwards, or never will in this configuration."""
+        refused = ("unsupported", "guarded")
+        return all(port["transmitting"] or port["state"] in refused for port in self.status()["ports"])
 
 
 def _own_addresses(configuration: Configuration) -> list[str]:

@@ -44,7 +44,10 @@ SYSCTLS = {
     # Every ICMP error must be seen: no rate limits.
     "net.ipv4.icmp_ratelimit": "0",
     "net.ipv4.icmp_ratemask": "0",
+    "net.ipv4.icmp_msgs_per_sec": "1000000",
+    "net.ipv4.icmp_msgs_burst": "1000000",
     "net.ipv6.icmp.ratelimit": "0",
+    "net.ipv6.icmp.ratemask": "\n",  # none
     # The same flow must hash to the same leg in both routers: 0 would be a random seed for each.
     "net.ipv4.fib_multipath_hash_seed": "20240229",
     # Random in each packet that the router itself makes.

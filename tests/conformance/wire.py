@@ -32,10 +32,10 @@ _serial = itertools.count(1)
 
 
 class FarEnds:
-    """A context manager. `own_addresses`: port -> address to ask for, if it is not the port's usual one."""
+    """A context manager."""
 
-    def __init__(self, ns: str, own_addresses: dict[str, str] | None = None):
-        self._own = {port: address(port, 4) for port in NUMBERS} | (own_addresses or {})
+    def __init__(self, ns: str):
+        self._own = {port: address(port, 4) for port in NUMBERS}
         self._sockets = {port: _open(ns, port) for port in NUMBERS}
         self._arrived: Frames = []
 
