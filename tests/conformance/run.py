@@ -82,9 +82,10 @@ def compare(one: Configuration, packets: int, seed: int, cases: Iterable[Case] =
         result = Result(one)
         _named(pair, result, [one_case for one_case in cases if not one.rows or one_case.row in one.rows])
         _generated(pair, result, 0 if one.rows else packets, seed)
-        if pair.asked[KERNEL] != pair.asked[OURS]:
-            asked = (pair.asked[KERNEL] - pair.asked[OURS], pair.asked[OURS] - pair.asked[KERNEL])
-            result.differences.append(Difference(one.name, "neighbours asked for", "", b"", *map(str, asked)))
+        for port, frame in sorted(pair.asked[KERNEL] - pair.asked[OURS]):
+            result.differences.append(
+                Difference(one.name, f"nobody is asked at {port}", port, frame, "asks", "nothing")
+            )
         result.verdicts = pair.counters()
         return result
 

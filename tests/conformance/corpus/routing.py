@@ -86,6 +86,13 @@ _RULES += [c for tos in (0x08, 0x10, 0x11, 0x12, 0x14, 0x1C, 0x30) for c in both
     lambda f, tos=tos: packets.udp(out(f), **{"tos" if f == 4 else "tc": tos}))]  # fmt: skip
 
 
+_RULES += [case(rows.FWMARK, "ipv6 ping with a flow label, to ecmp", packets.ping(destination("ecmp", 6), fl=0x12345))]
+
+_RULES += [c for kind in ("out", "ecmp") for c in both(
+    rows.L4_PORTS, f"AH with an SPI like ports to {kind}",
+    lambda f, kind=kind: packets.of_protocol(destination(kind, f), 51, bytes.fromhex("1104000004000102") + bytes(16)))]  # fmt: skip
+
+
 def _errors() -> list[Case]:
     """About packets that went the other way; from a host on the link, to where those came from."""
     found = []
