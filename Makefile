@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
             traceroute tcpdump iputils-ping procps util-linux mount
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench conformance clean
 
 setup: $(STAMP)
 
@@ -36,7 +36,12 @@ demo: setup
 	$(PYTHON) -m lab.demo
 
 bench: setup
+	$(PYTHON) -m xdprouter bench
 	$(PYTHON) -m tests.bench
+
+# xdprouter beside the plain kernel, packet by packet; PACKETS and SEED may be given.
+conformance: setup
+	$(PYTHON) -m tests.conformance --packets $(or $(PACKETS),1000000) $(if $(SEED),--seed $(SEED)) --report docs/conformance.md
 
 lint: setup
 	$(PYTHON) -m ruff check .

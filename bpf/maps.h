@@ -44,6 +44,7 @@ enum interface_flag {
 	MULTIPATH_UNSURE_IPV4 = 1 << 9, /* by a hash policy that no lookup follows */
 	MULTIPATH_UNSURE_IPV6 = 1 << 10,
 	RULES_UNSURE_IPV6 = 1 << 11,    /* a policy rule that no lookup heeds */
+	PASS_ICMPV6 = 1 << 12,          /* rules by protocol make multipath hash it in a way of its own */
 };
 
 /*

@@ -131,7 +131,7 @@ static __always_inline enum verdict parse_icmpv6(const struct packet *p, void *l
 
 	if (l4_len < 1 || (void *)(type + 1) > p->data_end)
 		return PASS_MALFORMED;
-	if (*type < 128 || (*type >= 133 && *type <= 137))
+	if (p->flags & PASS_ICMPV6 || *type < 128 || (*type >= 133 && *type <= 137))
 		return PASS_ICMP;
 	return FORWARD;
 }

@@ -350,3 +350,25 @@ def _compile(pin_dir: Path, defines: tuple[str, ...]):
 def _multiarch() -> str:
     """Debian's folder of architecture headers, such as x86_64-linux-gnu."""
     return f"{os.uname().machine}-linux-gnu"
+
+
+def compiled(main: str, defines: tuple[str, ...]):
+    """A program of bpf/ other than the router, such as `bench/sink.c`: a bcc.BPF, with nothing loaded yet.
+
+    Raises MissingDependency, and DataplaneError when it does not compile.
+    """
+    bcc = _import_bcc()
+    flags = ["-I/usr/include", f"-I/usr/include/{_multiarch()}", *defines]
+    try:
+        return bcc.BPF(text=source.joined(main).encode(), cflags=flags)
+    except Exception as error:  # as above
+        raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/{main}: {error}") from error
+
+
+def libbpf_of_bcc() -> Libbpf:
+    """The library that BCC has brought along. Raises MissingDependency."""
+    return Libbpf(_import_bcc().lib)
+
+
+def bcc_version() -> str:
+    return getattr(_import_bcc(), "__version__", "unknown")

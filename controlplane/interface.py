@@ -60,6 +60,8 @@ def _hash_flags(settings: Settings) -> dict[str, bool]:
     by_layer_3 = settings.hash_policy6 == HASH_LAYER_3
     return {
         "IPV6_FRAGMENT_HASHED": by_layer_3 and not settings.rules6_by_protocol,
+        # ip6_route_input() hashes ICMPv6 by itself when it has dissected the packet for such rules.
+        "PASS_ICMPV6": settings.rules6_by_protocol,
         "PASS_IPV6_FRAGMENTS": by_layer_3 and settings.rules6_by_protocol,
         "MULTIPATH_UNSURE_IPV4": settings.hash_policy4 >= HASH_INNER,
         "MULTIPATH_UNSURE_IPV6": settings.hash_policy6 >= HASH_INNER,

@@ -14,6 +14,7 @@ from controlplane.errors import DataplaneError
 BPF_PROG_TYPE_SOCKET_FILTER = 1
 BPF_PROG_TYPE_XDP = 6
 BPF_PROG_TYPE_RAW_TRACEPOINT = 17
+BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH = 14, 25
 BPF_ATTACH_XDP = 37
 BPF_F_XDP_HAS_FRAGS = 1 << 5
 BPF_F_TEST_XDP_LIVE_FRAMES = 1 << 1
@@ -73,6 +74,17 @@ class _ObjectInfo(ct.Structure):
     _fields_ = [("type", ct.c_uint), ("id", ct.c_uint), ("_rest", ct.c_ubyte * 240)]
 
 
+class ProgramInfo(ct.Structure):
+    """The head of struct bpf_prog_info."""
+
+    _fields_ = [
+        ("type", ct.c_uint), ("id", ct.c_uint), ("tag", ct.c_ubyte * 8), ("jited_prog_len", ct.c_uint),
+        ("xlated_prog_len", ct.c_uint), ("jited_prog_insns", ct.c_uint64), ("xlated_prog_insns", ct.c_uint64),
+        ("load_time", ct.c_uint64), ("created_by_uid", ct.c_uint), ("nr_map_ids", ct.c_uint),
+        ("map_ids", ct.c_uint64), ("name", ct.c_char * 16), ("_rest", ct.c_ubyte * 152),
+    ]  # fmt: skip
+
+
 class Libbpf:
     """Calls into libbpf; a refusal by the kernel is a DataplaneError that carries `errno`."""
 
@@ -120,6 +132,37 @@ class Libbpf:
 
     def get(self, path: str) -> int:
         return self._checked(f"opening pin {path}", self._lib.bpf_obj_get(path.encode()))
+
+    def program_by_id(self, number: int) -> int:
+        """An fd of a loaded program."""
+        return self._checked(f"program {number}", self._lib.bpf_prog_get_fd_by_id(ct.c_uint(number)))
+
+    def map_by_id(self, number: int) -> int:
+        return self._checked(f"map {number}", self._lib.bpf_map_get_fd_by_id(ct.c_uint(number)))
+
+    def program_info(self, fd: int) -> ProgramInfo:
+        return self._info(fd, ProgramInfo())
+
+    def map_ids(self, program_fd: int) -> list[int]:
+        """The maps that a program uses."""
+        count = self.program_info(program_fd).nr_map_ids
+        ids = (ct.c_uint * count)()
+        self._info(program_fd, ProgramInfo(nr_map_ids=count, map_ids=ct.addressof(ids)))
+        return list(ids)
+
+    def map_type(self, fd: int) -> int:
+        return self._info(fd, _ObjectInfo()).type
+
+    def devmap_holds_a_device(self, fd: int) -> bool:
+        """Whether a devmap, by index or by hash, has any entry; both have keys of four bytes."""
+        key, following, value = ct.c_uint(), ct.c_uint(), (ct.c_ubyte * 8)()
+        end = self._lib.bpf_map_get_next_key(fd, None, ct.byref(following))
+        while end == 0:
+            key.value = following.value
+            if self._lib.bpf_map_lookup_elem(fd, ct.byref(key), ct.byref(value)) == 0:
+                return True
+            end = self._lib.bpf_map_get_next_key(fd, ct.byref(key), ct.byref(following))
+        return False
 
     def raw_tracepoint_open(self, name: str, program_fd: int) -> int:
         return self._checked(f"tracepoint {name}", self._lib.bpf_raw_tracepoint_open(name.encode(), program_fd))

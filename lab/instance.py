@@ -17,10 +17,13 @@ STATE_DIRECTORY = Path("/run/xdprouter")
 READY_TIMEOUT_S = 10.0
 
 
-def start(ns: str, ports: Iterable[str], directory: Path, extra_args: Sequence[str] = ()) -> subprocess.Popen:
+def start(
+    ns: str, ports: Iterable[str], directory: Path, extra_args: Sequence[str] = (), root: Path | None = None
+) -> subprocess.Popen:
     """Start xdprouter for a namespace's ports and wait until it answers on its control socket.
 
-    Its output goes to `<directory>/xdprouter.log`. Raises LabError with the log's last line if it
+    `root` is the source tree to run, if not the one that the caller runs in. Its output goes to
+    `<directory>/xdprouter.log`. Raises LabError with the log's last line if it
     exits, or is not ready within READY_TIMEOUT_S; it is ended then.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -31,7 +34,12 @@ def start(ns: str, ports: Iterable[str], directory: Path, extra_args: Sequence[s
     with log.open("ab") as output:
         # A session of its own: Ctrl-C at the terminal that did `lab up` must not end it.
         daemon = subprocess.Popen(
-            [*argv, *extra_args], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            [*argv, *extra_args],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=root,  # `python -m` looks there first
         )
     if process := Process.of(daemon.pid):
         _pid_file(directory).write_text(f"{process.pid} {process.started}\n")

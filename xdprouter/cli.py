@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     from lab import cli as lab_cli
 
     lab_cli.add_parser(commands)
+
+    from xdprouter.bench import cli as bench_cli
+
+    bench_cli.add_parser(commands)
     return parser
 
 

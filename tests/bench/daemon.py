@@ -14,8 +14,8 @@ from pathlib import Path
 from controlplane.pins import PinDirectory
 from lab import process
 from lab.wait import wait_until
-from tests.bench import network
 from xdprouter import api, client
+from xdprouter.bench import network
 from xdprouter.errors import NoDaemon
 from xdprouter.instance import Instance
 

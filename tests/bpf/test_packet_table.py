@@ -346,6 +346,8 @@ FLAGS = [
     Case("ipv4 where the rules for ipv6 are unsure", verdict="forward", **into("rules6", packets.udp, OUT4)),
     Case("ipv6 fragment that no lookup describes", verdict="pass_options",
          **into("deep0", packets.fragment, OUT6, 0, True, bytes(64))),
+    Case("icmpv6 that is hashed in a way of its own", verdict="pass_icmp", **into("deep0", packets.ping, OUT6)),
+    Case("icmp where icmpv6 is passed", verdict="forward", **into("deep0", packets.ping, OUT4)),
     Case("ipv4 fragment where those of ipv6 are passed", verdict="forward",
          **into("deep0", packets.fragment, OUT4, 0, True, bytes(64))),
     Case("ipv6 fragment looked up by its header's number", verdict="forward",

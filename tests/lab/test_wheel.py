@@ -39,6 +39,22 @@ def test_the_wheel_runs_two_hosts(tmp_path):
         wait_until(lambda: '"forward"' in _run(status, cwd=empty).stdout, 5, "packets on the fast path")
     finally:
         _run([xdprouter, "lab", "down", name], cwd=empty)
+    tiny = [
+        "--routes",
+        "1",
+        "--routes6",
+        "1",
+        "--destinations",
+        "hot",
+        "--cores",
+        "1",
+        "--sizes",
+        "64",
+        "--updates",
+        "100",
+    ]
+    bench = _run([xdprouter, "bench", *tiny, "--rounds", "1", "--packets", "5000"], cwd=empty)
+    assert "x linux" in bench.stdout, "its C programs are in the wheel too, and its processes find the packages"
 
 
 def _dependency_folders() -> set[str]:

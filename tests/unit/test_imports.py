@@ -40,11 +40,26 @@ def test_controlplane_imports_nothing_of_ours_outside_itself(path):
     assert imports(path) & OURS <= {"controlplane"}
 
 
-@pytest.mark.parametrize("path", files("xdprouter"), ids=lambda path: path.name)
-def test_only_daemon_imports_controlplane(path):
-    """cli takes `xdprouter lab` from the lab, where its parser is."""
-    allowed = {"daemon.py": {"xdprouter", "controlplane"}, "cli.py": {"xdprouter", "lab"}}
-    assert imports(path) & OURS <= allowed.get(path.name, {"xdprouter"})
+@pytest.mark.parametrize("path", files("xdprouter"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_daemon_and_bench_import_controlplane(path):
+    """cli takes `xdprouter lab` from the lab, where its parser is; bench measures the program in a network
+    that the lab's functions build."""
+    allowed = {
+        "xdprouter/daemon.py": {"xdprouter", "controlplane"},
+        "xdprouter/cli.py": {"xdprouter", "lab"},
+    }
+    if path.is_relative_to(ROOT / "xdprouter" / "bench"):
+        assert imports(path) & OURS <= {"xdprouter", "controlplane", "lab"}
+    else:
+        assert imports(path) & OURS <= allowed.get(str(path.relative_to(ROOT)), {"xdprouter"})
+
+
+PURE = ("__init__", "cli", "destinations", "plan", "results")
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_pure_files_of_bench_need_no_machine(name):
+    assert imports(ROOT / "xdprouter" / "bench" / f"{name}.py") & OURS <= {"xdprouter"}
 
 
 @pytest.mark.parametrize("path", files("lab"), ids=lambda path: path.name)
@@ -87,6 +102,8 @@ print("\\n" + json.dumps([code, sorted({name.split(".")[0] for name in sys.modul
         (["ports", "--json"], 3),
         (["stop"], 3),
         (["lab", "list"], 0),
+        (["bench", "--help"], 0),
+        (["bench", "--rounds", "0"], 2),
         ([], 2),
     ],
 )

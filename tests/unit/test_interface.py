@@ -48,14 +48,14 @@ FLAGS = {
     "IPv4 hashed by layer 3": (dict(hash_policy4=0), F(0)),
     "IPv6 hashed by layer 3": (dict(hash_policy6=0), F.IPV6_FRAGMENT_HASHED),
     "IPv6 hashed by layer 3, rules on the protocol": (
-        dict(hash_policy6=0, rules6_by_protocol=True), F.PASS_IPV6_FRAGMENTS,
+        dict(hash_policy6=0, rules6_by_protocol=True), F.PASS_IPV6_FRAGMENTS | F.PASS_ICMPV6,
     ),
     "rules that suppress": (dict(rules6_suppress=True), F.RULES_UNSURE_IPV6),
-    "rules on the protocol alone": (dict(rules6_by_protocol=True), F(0)),
+    "rules on the protocol alone": (dict(rules6_by_protocol=True), F.PASS_ICMPV6),
     "IPv4 hashed by inner headers": (dict(hash_policy4=2), F.MULTIPATH_UNSURE_IPV4),
     "IPv6 hashed by inner headers": (dict(hash_policy6=2), F.MULTIPATH_UNSURE_IPV6),
     "IPv4 hashed as wished": (dict(hash_policy4=3), F.MULTIPATH_UNSURE_IPV4),
-    "IPv6 hashed as wished": (dict(hash_policy6=3, rules6_by_protocol=True), F.MULTIPATH_UNSURE_IPV6),
+    "IPv6 hashed as wished": (dict(hash_policy6=3, rules6_by_protocol=True), F.MULTIPATH_UNSURE_IPV6 | F.PASS_ICMPV6),
 }  # fmt: skip
 
 
@@ -76,7 +76,12 @@ def test_a_port_of_which_nothing_is_known_forwards_little():
     found = made(Settings(), features=None)
     assert found.ipv6_mtu == 0
     assert F(found.flags) == (
-        F.REVERSE_PATH_STRICT | F.PASS_IPV6 | F.RULES_UNSURE_IPV6 | F.MULTIPATH_UNSURE_IPV4 | F.MULTIPATH_UNSURE_IPV6
+        F.PASS_ICMPV6
+        | F.REVERSE_PATH_STRICT
+        | F.PASS_IPV6
+        | F.RULES_UNSURE_IPV6
+        | F.MULTIPATH_UNSURE_IPV4
+        | F.MULTIPATH_UNSURE_IPV6
     )
 
 
