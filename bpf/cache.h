@@ -179,15 +179,21 @@ static __always_inline u32 ports_of(const struct packet *p)
 	return (u32)p->sport << 16 | p->dport;
 }
 
+static __always_inline u32 mix(u32 hash, u32 word)
+{
+	return (hash ^ word) * 0x9e3779b1U;
+}
+
+/* Prefixes of 24 bits and more lie in one block. */
+static __always_inline u32 block6_of(__be32 first_word)
+{
+	return mix(0, htonl(first_word) >> 8) >> 20 & (BLOCKS - 1);
+}
+
 #if CACHE_SETS
 static __always_inline u32 cache_index(u32 hash)
 {
 	return bpf_get_smp_processor_id() * CACHE_SETS + (hash >> 8 & (CACHE_SETS - 1));
-}
-
-static __always_inline u32 mix(u32 hash, u32 word)
-{
-	return (hash ^ word) * 0x9e3779b1U;
 }
 
 /* Which entry of a full set makes room: any, since whoever is in demand comes back soon. */
@@ -275,12 +281,6 @@ static __always_inline void remember4(const struct question *q, const struct pac
 		if (write_answer(q, &entry->answer, IPV4, number, way))
 			key4(&entry->key, q->coherence, p, slot);
 	}
-}
-
-/* Prefixes of 24 bits and more lie in one block. */
-static __always_inline u32 block6_of(__be32 first_word)
-{
-	return mix(0, htonl(first_word) >> 8) >> 20 & (BLOCKS - 1);
 }
 
 static __always_inline struct block *block6(const struct packet *p)

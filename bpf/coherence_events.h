@@ -124,7 +124,7 @@ int setting_event(struct __sk_buff *skb)
 		void_family(c, family == AF_INET ? IPV4 : IPV6);
 		return 0;
 	case RTM_NEW_NEXTHOP:
-		if (!c->multipath_known && is_nexthop_group(skb))
+		if (!(c->known_reasons & MULTIPATH) && is_nexthop_group(skb))
 			break;
 		void_everything(c);
 		return 0;

@@ -163,6 +163,11 @@ PINNED_FLAGS("array", u32, struct adjacency, adjacencies, CPUS * ADJACENCY_SETS 
  * remembers with it the sum of those that concern it, as they were before the question. Times are in
  * units of 2^20 ns (about a millisecond) of CLOCK_MONOTONIC_COARSE, in 32 bits.
  */
+enum reason {
+	MULTIPATH = 0x1, /* several next hops: the rest of the packet chooses one */
+	BY_SOURCE = 0x2, /* an IPv6 route for a source prefix */
+	BY_TOS = 0x4,    /* an IPv4 route for one TOS */
+};
 struct coherence {
 	/* written by coherence_events.h, in the kernel, at the moment that a change is announced */
 	u64 changes;         /* of what the key of an answer may depend on */
@@ -180,7 +185,7 @@ struct coherence {
 	u32 mask_ports;
 	u32 mask_rest;       /* ingress slot << 16 | protocol << 8 | TOS or traffic class, as in struct key */
 	u32 mask_label;
-	u32 multipath_known; /* routes with several next hops need not be told any more */
+	u32 known_reasons;   /* enum reason: routes of these kinds change nothing about the key */
 };
 PINNED_FLAGS("array", u32, struct coherence, coherence, 1, BPF_F_MMAPABLE);
 

@@ -67,6 +67,15 @@ static __always_inline void void_destinations(struct coherence *c, const struct 
 		void_family(c, family);
 }
 
+/* Why the answer for this route depends on more than the destination. */
+static __always_inline u32 reasons_of(const struct route_message *message)
+{
+	if (message->header.nlmsg_type != RTM_NEWROUTE)
+		return 0;
+	return (message->has_multipath ? MULTIPATH : 0) | (message->route.rtm_src_len ? BY_SOURCE : 0) |
+	       (message->route.rtm_tos ? BY_TOS : 0);
+}
+
 static __always_inline bool is_of_note(const struct route_message *message)
 {
 	if (message->header.nlmsg_type != RTM_NEWROUTE)
@@ -87,7 +96,7 @@ int route_event(struct __sk_buff *skb)
 	struct route_changes *changes = route_changes.lookup(&zero);
 	struct coherence *c = coherence.lookup(&zero);
 	struct route_message message = {};
-	bool first_multipath;
+	u32 reasons;
 
 	if (changes) {
 		__sync_fetch_and_add(&changes->count, 1);
@@ -100,8 +109,8 @@ int route_event(struct __sk_buff *skb)
 		return skb->len;
 	}
 	void_destinations(c, &message);
-	first_multipath = message.has_multipath && !c->multipath_known;
-	if (first_multipath)
+	reasons = reasons_of(&message) & ~c->known_reasons;
+	if (reasons)
 		note_change(c);
-	return first_multipath || is_of_note(&message) ? skb->len : 0;
+	return reasons || is_of_note(&message) ? skb->len : 0;
 }

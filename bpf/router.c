@@ -63,14 +63,13 @@ static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct pac
  * Whether the egress port can take the packet. bpf_redirect_map() only notes the target; the packet is still
  * untouched when it says that the port is not in the devmap.
  */
-static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifindex, const struct way_out *way)
+static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifindex, const struct adjacency *out,
+					      u32 mtu)
 {
-	const struct adjacency *out = way->adjacency;
-
 	/* The kernel would send an ICMP redirect; for IPv6 nothing can switch that off. */
 	if (out->hop.ifindex == in_ifindex && !(p->ethertype == htons(ETH_P_IP) && p->flags & HAIRPIN_IPV4))
 		return PASS_HAIRPIN;
-	if (p->datagram_len > way->mtu)
+	if (p->datagram_len > mtu)
 		return PASS_TOO_BIG;
 	if (p->frame_len > p->linear_len && !(out->flags & TX_MULTI_BUFFER))
 		return PASS_EGRESS_UNAVAILABLE;
@@ -82,6 +81,7 @@ static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifi
 static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface *ingress,
 					  struct port_counters *port)
 {
+	struct adjacency *adjacency;
 	struct port_counters *out;
 	struct way_out way = {};
 	struct question q = {};
@@ -111,23 +111,27 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 		count_blackhole(p);
 	if (verdict != FORWARD)
 		return verdict;
+	adjacency = way.adjacency;
+	asm volatile("" : "+r"(adjacency)); /* known here not to be NULL, but not to the verifier */
+	if (!adjacency)
+		return PASS_EGRESS_UNAVAILABLE;
 	if (exceeds_route_mtu(p, ingress->narrow_mtu))
 		return PASS_TOO_BIG;
 	if (ipv4 && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
-		verdict = check_reverse_path(ctx, p, way.adjacency->hop.ifindex);
+		verdict = check_reverse_path(ctx, p, adjacency->hop.ifindex);
 		if (verdict != FORWARD)
 			return verdict;
 	}
-	verdict = may_leave(p, ctx->ingress_ifindex, &way);
+	verdict = may_leave(p, ctx->ingress_ifindex, adjacency, way.mtu);
 	if (verdict != FORWARD)
 		return verdict;
-	out_slot = way.adjacency->slot;
+	out_slot = adjacency->slot;
 	out = counters.lookup(&out_slot);
 	if (!out)
 		return PASS_EGRESS_UNAVAILABLE;
 	count(&out->egress, p->frame_len);
-	count(&way.adjacency->traffic, p->frame_len);
-	rewrite(p, way.adjacency);
+	count(&adjacency->traffic, p->frame_len);
+	rewrite(p, adjacency);
 	return FORWARD;
 }
 

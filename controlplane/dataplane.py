@@ -7,12 +7,14 @@ Everything it makes is pinned, so the kernel keeps forwarding when this process 
 
 import ctypes as ct
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 from controlplane import libbpf, next_hop, source
+from controlplane.cache import Cache
 from controlplane.counters import PortCounters
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, MissingDependency, NetlinkError
 from controlplane.interface import Interface
@@ -48,11 +50,12 @@ class Dataplane:
     Raises MissingDependency without BCC, DataplaneError when the kernel refuses something.
     """
 
-    def __init__(self, pins: PinDirectory, defines: tuple[str, ...] = ()):
+    def __init__(self, pins: PinDirectory, defines: tuple[str, ...] = (), cache_sets: int = 0):
         self._pins = pins
         self.taken_over = pins.open()
-        self._bcc = _compile(pins.maps, defines)
         self._lib = Libbpf(_import_bcc().lib)
+        cpus = self._lib.possible_cpus()
+        self._bcc = _compile(pins.maps, (*defines, f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}"))
         self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
         self.route_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_event")
         self.guard_filter_fds = {
@@ -60,6 +63,13 @@ class Dataplane:
             for name in ("nftables_event", "traffic_control_event", "xfrm_event")
         }
         """Name of the program in bpf/guard_events.h -> fd; GuardWatch attaches them."""
+        self._coherence_filter_fds = {
+            name: self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, name) for name in ("neighbour_event", "setting_event")
+        }
+        self.cache = Cache(self._bcc, cache_sets, cpus, self._coherence_filter_fds)
+        limits = source.limits()
+        places = cpus * limits["ADJACENCY_SETS"] * limits["ADJACENCY_WAYS"]
+        self._adjacencies = mmap.mmap(self._bcc[b"adjacencies"].map_fd, places * next_hop.RECENT.size)
         self._tracepoint = self._lib.raw_tracepoint_open(
             "xdp_redirect_err", self._load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, "redirect_failed")
         )
@@ -142,14 +152,13 @@ class Dataplane:
 
     def next_hops(self) -> dict[NextHop, Use]:
         """What carries traffic, or did and was not forgotten, and how much."""
-        limits = source.limits()
-        places = next_hop.RECENT.size << limits["RECENT_NEXT_HOPS_BITS"]
         # The shared map last: who is pushed out between the two is counted twice for a moment, and not missed.
-        recent = self._lib.map_value(
-            self._bcc[b"recent_next_hops"].map_fd, bytes(4), places * self._lib.possible_cpus()
-        )
+        recent = self._adjacencies[:]
         totals = self._lib.map_content(
-            self._bcc[b"next_hops"].map_fd, next_hop.HOP.size, next_hop.TRAFFIC.size, limits["MAX_NEXT_HOPS"]
+            self._bcc[b"next_hops"].map_fd,
+            next_hop.HOP.size,
+            next_hop.TRAFFIC.size,
+            source.limits()["MAX_NEXT_HOPS"],
         )
         return next_hop.uses(*totals, recent)
 
@@ -247,8 +256,11 @@ class Dataplane:
 
     def close(self) -> None:
         """Let go of this process's handles; what is pinned goes on."""
-        for fd in (self._program, self.route_filter_fd, *self.guard_filter_fds.values(), self._tracepoint):
+        filters = (*self.guard_filter_fds.values(), *self._coherence_filter_fds.values())
+        for fd in (self._program, self.route_filter_fd, *filters, self._tracepoint):
             os.close(fd)
+        self.cache.close()
+        self._adjacencies.close()
         self._bcc.cleanup()
 
     # --- inside ---------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Next hops that carry fast-path traffic, as bpf/next_hops.h counts them.
+"""Next hops that carry fast-path traffic, as bpf/adjacency.h counts them.
 
 Plain tuples, since there may be ten thousand of them each time.
 """
@@ -31,11 +31,11 @@ class Use(NamedTuple):
 
 HOP = struct.Struct("=II16s")  # struct next_hop
 TRAFFIC = struct.Struct("=QQ")  # struct traffic
-RECENT = struct.Struct("=II16sQQ")  # struct recent_next_hop
+RECENT = struct.Struct("=II16sQQ24x")  # the head of struct adjacency
 
 
 def uses(keys: bytes, values: bytes, recent: bytes) -> dict[NextHop, Use]:
-    """From the raw contents of next_hops (its keys, its values) and recent_next_hops (all CPUs' tables in a row)."""
+    """From the raw contents of next_hops (its keys, its values) and adjacencies (all CPUs' in a row)."""
     out = {
         _next_hop(*hop): Use(*traffic)
         for hop, traffic in zip(HOP.iter_unpack(keys), TRAFFIC.iter_unpack(values), strict=True)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The destination cache's other side: its lease, its key, and the sockets by which the kernel makes it void.
+
+The data plane recalls an answer only while the lease runs that this process renews, and while every change
+that the key of an answer may depend on has been seen here. What has changed in the FIB itself is none of
+Python's business: socket filters void answers inside the kernel (bpf/coherence.h).
+"""
+
+import ctypes as ct
+import mmap
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controlplane import neighbour, next_hop
+from controlplane.errors import DataplaneError
+from controlplane.netlink import NetlinkSocket
+from controlplane.source import limits
+
+LEASE_UNITS = 180
+"""Of 2^20 ns: 189 ms. A daemon that is gone is noticed so soon."""
+RENEW_S = 0.05
+LIFE_S = 10.0
+_UNITS_PER_S = 1e9 / (1 << 20)
+_CLOCK_MONOTONIC_COARSE = 6
+
+_RTNLGRP_NEIGH = 3
+_RTNLGRP_SETTINGS = (1, 5, 8, 9, 19, 24, 25, 32)
+"""Links, addresses, rules and sysctls of both families, nexthops"""
+
+
+class _Coherence(ct.Structure):
+    """struct coherence of bpf/maps.h."""
+
+    _fields_ = [
+        ("changes", ct.c_uint64), ("neighbours", ct.c_uint64), ("invalidations", ct.c_uint64),
+        ("generation", ct.c_uint32 * 2), ("unsettled", ct.c_uint32 * 2),
+        ("seen", ct.c_uint64), ("lease", ct.c_uint32), ("own", ct.c_uint32), ("life", ct.c_uint32),
+        ("wide", ct.c_uint32), ("mask_source", ct.c_uint32), ("mask_ports", ct.c_uint32),
+        ("mask_rest", ct.c_uint32), ("mask_label", ct.c_uint32), ("known_reasons", ct.c_uint32),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What of a packet, besides its destination, the FIB's answer can depend on."""
+
+    source: bool = False
+    ports: bool = False
+    protocol: bool = False
+    tos: bool = False
+    ingress: bool = False
+    label: bool = False
+    reasons: int = 0
+    """Kinds of routes that are reckoned with (enum reason of bpf/maps.h): others announce themselves"""
+
+    @property
+    def wide(self) -> bool:
+        return self != Key(reasons=self.reasons)
+
+    def __str__(self) -> str:
+        parts = ["destination", *(name for name in self.__slots__ if name != "reasons" and getattr(self, name))]
+        return ", ".join(parts)
+
+
+class Cache:
+    """`tables`: BCC's tables by name; `sets`: of one CPU and family, 0 for no cache; `filters`: name of a program
+    in bpf/coherence_events.h -> fd."""
+
+    def __init__(self, tables, sets: int, cpus: int, filters: Mapping[str, int], reason: str = ""):
+        self.sets = sets
+        self.reason = reason
+        """Why nothing is cached; empty if something is"""
+        self._cpus = cpus
+        self._filters = filters
+        self._known_neighbours = tables[b"known_neighbours"]
+        self._memory = mmap.mmap(tables[b"coherence"].map_fd, mmap.PAGESIZE)
+        self._state = _Coherence.from_buffer(self._memory)
+        self._tables = [mmap.mmap(tables[name].map_fd, self.bytes // 2) for name in (b"cache4", b"cache6") if sets]
+        self._sockets: list[NetlinkSocket] = []
+        self._key: Key | None = None
+        self._granted = False
+
+    @property
+    def entries(self) -> int:
+        """IPv4 destinations that all CPUs together can hold, while the destination alone is the key."""
+        return 4 * self.sets * self._cpus
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, for both families and all CPUs."""
+        return 2 * self.sets * self._cpus * limits()["CACHE_LINE"]
+
+    @property
+    def key(self) -> Key | None:
+        return self._key
+
+    @property
+    def invalidations(self) -> int:
+        return self._state.invalidations
+
+    @property
+    def lease_ok(self) -> bool:
+        return _is_future(self._state.lease, _now())
+
+    @property
+    def changes(self) -> int:
+        """Announced so far. Read before what they are about, then given to `settle`."""
+        return self._state.changes
+
+    def __enter__(self) -> "Cache":
+        """Listen in the caller's network namespace. What earlier daemons left is void."""
+        if self.sets:
+            self._listen("neighbour_event", (_RTNLGRP_NEIGH,))
+            self._listen("setting_event", _RTNLGRP_SETTINGS)
+            self._note_neighbours()
+            self._state.life = round(LIFE_S * _UNITS_PER_S)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._granted = False
+        self._state.lease = _now()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+    def configure(self, key: Key) -> None:
+        """Make this the key. Under another one nothing is recalled in between, and nothing survives."""
+        if not self.sets or key == self._key:
+            return
+        granted, self._granted = self._granted, False
+        self._state.lease = _now()
+        self.invalidate()
+        for table in self._tables:
+            table.seek(0)
+            table.write(bytes(len(table)))
+        self._state.mask_source = 0xFFFFFFFF if key.source else 0
+        self._state.mask_ports = 0xFFFFFFFF if key.ports else 0
+        self._state.mask_rest = (key.ingress * 0xFFFF0000) | (key.protocol * 0xFF00) | (key.tos * 0xFF)
+        self._state.mask_label = 0xFFFFFFFF if key.label else 0
+        self._state.wide = key.wide
+        self._state.known_reasons = key.reasons
+        self._key = key
+        self._granted = granted
+
+    def invalidate(self) -> None:
+        """What the data plane was told about its ports has changed."""
+        self._state.own += 1
+
+    def settle(self, changes: int) -> None:
+        """Everything announced up to `changes` is in force: answers may be recalled."""
+        if self.sets:
+            self._state.seen = changes
+            self._granted = self._key is not None
+            self.renew()
+
+    def renew(self) -> None:
+        """Say that the daemon lives; at least every RENEW_S."""
+        if self._granted:
+            self._state.lease = (_now() + LEASE_UNITS) & 0xFFFFFFFF
+
+    def withdraw(self, reason: str) -> None:
+        """Recall nothing until `settle` is called again."""
+        self.reason = reason
+        self._granted = False
+        self._state.lease = _now()
+
+    def close(self) -> None:
+        del self._state
+        for memory in (self._memory, *self._tables):
+            memory.close()
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _listen(self, name: str, groups: tuple[int, ...]) -> None:
+        sock = NetlinkSocket(receive_buffer=4096)  # the filter keeps everything out of it
+        self._sockets.append(sock)
+        sock.attach_filter(self._filters[name])
+        for group in groups:
+            sock.join(group)
+
+    def _note_neighbours(self) -> None:
+        """Those that are there already, so that their next confirmation is none of a change."""
+        self._known_neighbours.clear()
+        self.invalidate()
+        with NetlinkSocket() as sock:
+            known = neighbour.details(sock)
+        table = self._known_neighbours
+        ethernet = {h: e for h, e in known.items() if e.state & neighbour.VALID and len(e.lladdr) == 17}
+        for number, (hop, entry) in enumerate(ethernet.items()):
+            if number < limits()["MAX_NEXT_HOPS"]:  # the others are taken for changed when they are confirmed
+                key = table.Key.from_buffer_copy(next_hop.key(hop))
+                leaf = table.Leaf.from_buffer_copy(bytes.fromhex(entry.lladdr.replace(":", "")) + bytes(2))
+                try:
+                    table[key] = leaf
+                except Exception as error:  # BCC's
+                    raise DataplaneError(f"noting neighbours: {error}", ct.get_errno()) from error
+
+
+def _now() -> int:
+    return (time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE) >> 20) & 0xFFFFFFFF
+
+
+def _is_future(moment: int, now: int) -> bool:
+    return 0 < (moment - now) & 0xFFFFFFFF < 1 << 31
