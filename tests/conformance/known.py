@@ -59,6 +59,11 @@ def _policy(configuration: Configuration) -> int:
     return int(configuration.sysctls.get("net.ipv4.fib_multipath_hash_policy", "0"))
 
 
+def _dissects(configuration: Configuration) -> bool:
+    """Rules that make the kernel look for ports before it routes."""
+    return any(word in line for line in configuration.both for word in (" sport ", " dport ", " ipproto "))
+
+
 def _is_own_or_broadcast(configuration: Configuration, packet: Headers) -> bool:
     own = {packed(address(port, 4)) for port in NUMBERS} | {packed(one) for one in configuration.own_addresses}
     broadcast = packet.source[:2] == b"\x0a\x00" and packet.source[3:] == b"\xff"
@@ -86,8 +91,8 @@ KNOWN = [
           "ecmp 1", "ipv4 protocol 50 to ecmp"),
     Known("the kernel takes the SPI of ESP and AH for ports, in rules too", lambda c, p: p.protocol in (50, 51) and c.name == "rule by ports",
           "rule by ports", "ipv4 protocol 50 to out"),
-    Known("fib_multipath_hash_policy 0: with a rule by ports, the kernel hashes ICMPv6 with a flow label otherwise",
-          lambda c, p: p.is_ipv6 and p.has_legs and p.protocol == 58 and c.name == "rule by ports", "rule by ports",
+    Known("fib_multipath_hash_policy 0: with a rule by ports or protocol, the kernel hashes ICMPv6 with a flow label otherwise",
+          lambda c, p: p.is_ipv6 and p.has_legs and p.protocol == 58 and _dissects(c), "rule by ports",
           "ipv6 ping with a flow label, to ecmp"),
     Known("fib_multipath_hash_policy 2: bpf_fib_lookup cannot see inner headers or the flow label",
           lambda c, p: p.has_legs and _policy(c) == 2, "ecmp 2", "flow label 0x1, to ecmp"),
