@@ -16,6 +16,6 @@ def pytest_collection_modifyitems(items) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root: namespaces and BPF"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def root() -> None:
     """Marks a test that makes namespaces."""
