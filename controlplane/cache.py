@@ -10,9 +10,9 @@ import ctypes as ct
 import mmap
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from controlplane import neighbour, next_hop
+from controlplane.cache_key import Key
 from controlplane.errors import DataplaneError
 from controlplane.netlink import NetlinkSocket
 from controlplane.source import limits
@@ -21,6 +21,7 @@ LEASE_UNITS = 180
 """Of 2^20 ns: 189 ms. A daemon that is gone is noticed so soon."""
 RENEW_S = 0.05
 LIFE_S = 10.0
+HOLD_S = 60.0
 _UNITS_PER_S = 1e9 / (1 << 20)
 _CLOCK_MONOTONIC_COARSE = 6
 
@@ -41,45 +42,29 @@ class _Coherence(ct.Structure):
     ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What of a packet, besides its destination, the FIB's answer can depend on."""
-
-    source: bool = False
-    ports: bool = False
-    protocol: bool = False
-    tos: bool = False
-    ingress: bool = False
-    label: bool = False
-    reasons: int = 0
-    """Kinds of routes that are reckoned with (enum reason of bpf/maps.h): others announce themselves"""
-
-    @property
-    def wide(self) -> bool:
-        return self != Key(reasons=self.reasons)
-
-    def __str__(self) -> str:
-        parts = ["destination", *(name for name in self.__slots__ if name != "reasons" and getattr(self, name))]
-        return ", ".join(parts)
+def cache_sets(entries: int) -> int:
+    """Sets of four for so many IPv4 destinations a CPU: a power of two, or 0."""
+    return 1 << max(0, (entries - 1) // 4).bit_length() if entries else 0
 
 
 class Cache:
     """`tables`: BCC's tables by name; `sets`: of one CPU and family, 0 for no cache; `filters`: name of a program
     in bpf/coherence_events.h -> fd."""
 
-    def __init__(self, tables, sets: int, cpus: int, filters: Mapping[str, int], reason: str = ""):
+    def __init__(self, tables, sets: int, cpus: int, filters: Mapping[str, int]):
         self.sets = sets
-        self.reason = reason
+        self.reason = "" if sets else "cache_entries is 0"
         """Why nothing is cached; empty if something is"""
         self._cpus = cpus
         self._filters = filters
         self._known_neighbours = tables[b"known_neighbours"]
         self._memory = mmap.mmap(tables[b"coherence"].map_fd, mmap.PAGESIZE)
         self._state = _Coherence.from_buffer(self._memory)
-        self._tables = [mmap.mmap(tables[name].map_fd, self.bytes // 2) for name in (b"cache4", b"cache6") if sets]
+        self._table_fds = [tables[name].map_fd for name in (b"cache4", b"cache6") if sets]
         self._sockets: list[NetlinkSocket] = []
         self._key: Key | None = None
         self._granted = False
+        self._narrower_since: float | None = None
 
     @property
     def entries(self) -> int:
@@ -124,16 +109,25 @@ class Cache:
             sock.close()
         self._sockets.clear()
 
-    def configure(self, key: Key) -> None:
-        """Make this the key. Under another one nothing is recalled in between, and nothing survives."""
-        if not self.sets or key == self._key:
+    def configure(self, needed: Key) -> None:
+        """Let the key have all that is needed, at once; and nothing more once it was not needed for HOLD_S. Under
+        another key nothing is recalled in between, and nothing survives."""
+        if not self.sets or needed == self._key:
+            self._narrower_since = None
             return
+        key = needed
+        if self._key is not None and needed | self._key == self._key:
+            self._narrower_since = self._narrower_since or time.monotonic()
+            if time.monotonic() - self._narrower_since < HOLD_S:
+                return
+        elif self._key is not None:
+            key = needed | self._key
+        self._narrower_since = None
         granted, self._granted = self._granted, False
         self._state.lease = _now()
         self.invalidate()
-        for table in self._tables:
-            table.seek(0)
-            table.write(bytes(len(table)))
+        if self._key is not None:
+            self._clear()
         self._state.mask_source = 0xFFFFFFFF if key.source else 0
         self._state.mask_ports = 0xFFFFFFFF if key.ports else 0
         self._state.mask_rest = (key.ingress * 0xFFFF0000) | (key.protocol * 0xFF00) | (key.tos * 0xFF)
@@ -150,6 +144,7 @@ class Cache:
     def settle(self, changes: int) -> None:
         """Everything announced up to `changes` is in force: answers may be recalled."""
         if self.sets:
+            self.reason = ""
             self._state.seen = changes
             self._granted = self._key is not None
             self.renew()
@@ -167,10 +162,15 @@ class Cache:
 
     def close(self) -> None:
         del self._state
-        for memory in (self._memory, *self._tables):
-            memory.close()
+        self._memory.close()
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _clear(self) -> None:
+        """Entries of one form must not be read in another."""
+        for fd in self._table_fds:
+            with mmap.mmap(fd, self.bytes // 2) as table:
+                table.write(bytes(len(table)))
 
     def _listen(self, name: str, groups: tuple[int, ...]) -> None:
         sock = NetlinkSocket(receive_buffer=4096)  # the filter keeps everything out of it

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from controlplane.netlink import HEADER, NetlinkSocket, messages
-from controlplane.notes import MTU_METRIC, RTMSG, TYPES_OF_NOTE, RouteNotes
+from controlplane.notes import MTU_METRIC, MULTIPATH_ATTRIBUTE, RTMSG, TYPES_OF_NOTE, RouteNotes
 
 RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWNEIGH, RTM_GETNEIGH = 24, 26, 28, 30
 
@@ -52,12 +52,12 @@ def count_routes() -> RouteCensus:
         routes = 0
         request = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         for data in _dump(RTM_GETROUTE, request):
-            has_mtu = MTU_METRIC in data
+            looks_of_note = MTU_METRIC in data or MULTIPATH_ATTRIBUTE.search(data)
             for offset, kind, _, length in messages(data):
                 if kind != RTM_NEWROUTE:
                     continue
-                _, _, _, _, table, protocol, _, route_type, _ = RTMSG.unpack_from(data, offset + HEADER.size)
-                if has_mtu or route_type in TYPES_OF_NOTE:
+                _, _, source, tos, table, protocol, _, route_type, _ = RTMSG.unpack_from(data, offset + HEADER.size)
+                if looks_of_note or source or tos or route_type in TYPES_OF_NOTE:
                     census.notes.take(data, offset, length)
                 if table != _TABLE_LOCAL and route_type in _COUNTED_ROUTE_TYPES:
                     routes += 1

@@ -26,6 +26,7 @@ class PortCounters:
     egress: Traffic = Traffic()
     fib_codes: dict[int, int] = field(default_factory=dict)
     redirect_errors: int = 0
+    cache_hits: int = 0
 
     @classmethod
     def from_cpus(cls, cpus) -> "PortCounters":
@@ -43,6 +44,7 @@ class PortCounters:
             egress=Traffic(sum(cpu.egress.packets for cpu in cpus), sum(cpu.egress.bytes for cpu in cpus)),
             fib_codes={code: number for code, number in codes.items() if number},
             redirect_errors=sum(cpu.redirect_errors for cpu in cpus),
+            cache_hits=sum(cpu.cache_hits for cpu in cpus),
         )
 
     def path(self, prefix: str) -> Traffic:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controlplane.cache import RENEW_S
+from controlplane.cache_key import key_for
 from controlplane.census import NeighbourCensus, RouteCensus, count_neighbours
 from controlplane.counters import Traffic
 from controlplane.dataplane import Dataplane
@@ -70,14 +72,24 @@ class Engine:
         self._known = Known()
         self._looked_at: dict[str, int] = {}
         self._poll_firewalls = False
+        self._settled = -1
         self._broken = ""
         self.ready = asyncio.Event()
         """Set when the first dump is carried out."""
 
     async def run(self) -> None:
         """Follow netlink until cancelled."""
-        with self._guard:
-            await self._follow()
+        with self._guard, self._dataplane.cache:
+            lease = asyncio.create_task(self._renew_lease())
+            try:
+                await self._follow()
+            finally:
+                lease.cancel()
+
+    async def _renew_lease(self) -> None:
+        while True:
+            self._dataplane.cache.renew()
+            await asyncio.sleep(RENEW_S)
 
     async def _follow(self) -> None:
         filter_fd = self._dataplane.route_filter_fd
@@ -169,6 +181,13 @@ class Engine:
         """Compare and carry out. A refused port is left out of a second comparison, so that nothing of it
         stays in the data plane."""
         self._broken = ""
+        cache = self._dataplane.cache
+        changes = cache.changes
+        if changes != self._settled:
+            # What has just been announced must be in what is read and configured below.
+            self._known.settings_stale = True
+            for event in self._monitor.read_now():
+                self._known.take(event)
         try:
             self._known.read_settings(self._ports.modes)
             self._look_for_firewalls()
@@ -181,6 +200,12 @@ class Engine:
                 if name not in self._ports.modes:
                     self._dataplane.release(name)
             self._guard.settle()
+            cache.configure(key_for(self._known.settings, self._known.routes.notes.reasons))
+            if self._known.settings.use_neighbours:
+                cache.withdraw("net.ipv4.fib_multipath_use_neigh: who answers decides the way")
+            else:
+                cache.settle(changes)
+                self._settled = changes
         except DataplaneError as error:
             self._broken = str(error)
             log.error("%s", error)
@@ -202,6 +227,7 @@ class Engine:
             log.debug("%s", operation)
             try:
                 self._dataplane.apply(operation)
+                self._dataplane.cache.invalidate()
             except AttachError as error:
                 if error.errno == errno.ENODEV:
                     return True  # the device has just gone; its LinkGone is on the way

@@ -21,7 +21,7 @@ class Known:
         self.link_events = 0
         """A link that goes down takes its routes along without a word about them."""
         self.firewall_stale = True
-        self._settings_stale = True
+        self.settings_stale = True
 
     def take(self, event: events.Event) -> None:
         match event:
@@ -37,7 +37,7 @@ class Known:
             case events.RoutesNoted(notes):
                 self.routes.announce(notes)
             case events.SettingsChanged():
-                self._settings_stale = True
+                self.settings_stale = True
             case events.FirewallChanged():
                 self.firewall_stale = True
             case events.Resync(overrun):
@@ -52,18 +52,18 @@ class Known:
 
     def tick(self) -> None:
         """Once a second: most sysctls change without an event."""
-        self._settings_stale = True
+        self.settings_stale = True
 
     def read_settings(self, ports: Iterable[str]) -> None:
         """Anew, if they may have changed or there are other ports."""
         names = sorted(ports)
-        if self._settings_stale or sorted(self.settings.ports) != names:
+        if self.settings_stale or sorted(self.settings.ports) != names:
             self.settings = settings.read(names)
-            self._settings_stale = False
+            self.settings_stale = False
 
     def by_name(self) -> dict[str, Link]:
         return {link.name: link for link in self.links.values()}
 
     def _link_changed(self) -> None:
         self.link_events += 1
-        self._settings_stale = True
+        self.settings_stale = True

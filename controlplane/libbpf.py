@@ -103,7 +103,9 @@ class Libbpf:
         fd = self._lib.bpf_prog_load(*arguments, ct.byref(options))
         if fd >= 0:
             return fd
-        tail = " | ".join(log.value.decode(errors="replace").strip().splitlines()[-(int(__import__("os").environ.get("VLOG","3"))):])
+        tail = " | ".join(
+            log.value.decode(errors="replace").strip().splitlines()[-(int(__import__("os").environ.get("VLOG", "3"))) :]
+        )
         raise _refused(f"the kernel did not load program {name}", fd, tail)
 
     def link_create(self, program_fd: int, ifindex: int, flags: int) -> int:

@@ -100,6 +100,15 @@ class NetlinkMonitor:
     def pending(self) -> bool:
         return bool(self._queue)
 
+    def read_now(self) -> list[Event]:
+        """Everything that the kernel has announced up to now, without waiting for the loop to find it readable."""
+        for read in (self._links_readable, self._netdev_readable, self._routes_readable, self._settings_readable):
+            read()
+        self._firewall_readable()
+        out = list(self._queue)
+        self._queue.clear()
+        return out
+
     def _put(self, *events: Event) -> None:
         self._queue.extend(events)
         self._wake.set()
@@ -133,16 +142,21 @@ class NetlinkMonitor:
             self._drain()
             self._dump(overrun=True)
             return
-        self._put(RoutesNoted(notes))
+        if notes != RouteNotes():
+            self._put(RoutesNoted(notes))
 
     def _settings_readable(self) -> None:
         """What it says is read from where it is now: an overrun loses nothing."""
+        heard = 0
         try:
             while self._settings.receive() is not None:
-                self.counters.events += 1
+                heard += 1
         except NetlinkOverrun:
             self.counters.overruns += 1
-        self._put(SettingsChanged())
+            heard += 1
+        self.counters.events += heard
+        if heard:
+            self._put(SettingsChanged())
 
     def _firewall_readable(self) -> None:
         if self._guard_watch.drain():

@@ -47,7 +47,7 @@ class NoteMaps:
             self._sync_narrow(size, _with_shorter_prefixes(narrow))
         for table in self._blackhole_tables.values():
             self._sync_blackholes(table, {p for p in notes.blackholes if len(p.address) == _address_size(table)})
-        self._synced = RouteNotes(set(notes.own), dict(notes.narrow), set(notes.blackholes))
+        self._synced = RouteNotes(set(notes.own), dict(notes.narrow), set(notes.blackholes), notes.reasons)
 
     @property
     def wide_own_sources(self) -> bool:

@@ -5,6 +5,7 @@ Read from rtnetlink messages, of a dump and of announcements alike (struct rtmsg
 include/uapi/linux/rtnetlink.h).
 """
 
+import re
 import socket
 import struct
 import sys
@@ -16,10 +17,17 @@ RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, pro
 RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_BLACKHOLE = 2, 3, 4, 6
 OWN_TYPES = {RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST}
 TYPES_OF_NOTE = {*OWN_TYPES, RTN_BLACKHOLE}
-_RTA_DST, _RTA_METRICS = 1, 8
+_RTA_DST, _RTA_METRICS, _RTA_MULTIPATH = 1, 8, 9
 _RTAX_LOCK, _RTAX_MTU = 1, 2
 MTU_METRIC = struct.pack("=HH", 8, _RTAX_MTU)
 """How an RTAX_MTU attribute begins: a buffer without these bytes holds no route with an MTU."""
+
+
+MULTIPATH_ATTRIBUTE = re.compile(rb"[\x14-\xff][\x00-\x7f]\x09\x00[\x08-\xff]\x00", re.DOTALL)
+"""How an RTA_MULTIPATH attribute begins, with the length of its first next hop: likewise"""
+
+MULTIPATH, BY_SOURCE, BY_TOS = 1, 2, 4
+"""enum reason of bpf/maps.h"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +49,20 @@ class RouteNotes:
     narrow: dict[Prefix, int] = field(default_factory=dict)
     """routes with an unlocked MTU -> the smallest of them"""
     blackholes: set[Prefix] = field(default_factory=set)
+    reasons: int = 0
+    """Kinds of routes whose answer depends on more than the destination"""
 
     def take(self, data: bytes, offset: int, length: int) -> None:
         """Note the RTM_NEWROUTE message at `offset`, if it is of note. One that is cut short is not."""
         if min(length, len(data) - offset) < HEADER.size + RTMSG.size:
             return
-        family, bits, _, _, _, _, _, kind, _ = RTMSG.unpack_from(data, offset + HEADER.size)
+        family, bits, source_bits, tos, _, _, _, kind, _ = RTMSG.unpack_from(data, offset + HEADER.size)
         if family not in (socket.AF_INET, socket.AF_INET6):
             return
         found = dict(attributes(data[offset + HEADER.size + RTMSG.size : offset + length]))
         size = 4 if family == socket.AF_INET else 16
+        self.reasons |= MULTIPATH if _RTA_MULTIPATH in found else 0
+        self.reasons |= (BY_SOURCE if source_bits else 0) | (BY_TOS if tos else 0)
         prefix = Prefix(found.get(_RTA_DST, b"").ljust(size, b"\0")[:size], bits)
         if kind == RTN_BLACKHOLE:
             self.blackholes.add(prefix)
@@ -62,6 +74,7 @@ class RouteNotes:
 
     def merge(self, other: "RouteNotes") -> None:
         self.own |= other.own
+        self.reasons |= other.reasons
         self.blackholes |= other.blackholes
         for prefix, mtu in other.narrow.items():
             self.narrow[prefix] = min(mtu, self.narrow.get(prefix, mtu))

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.errors import NetlinkError
 from controlplane.netlink import HEADER, NetlinkSocket, attributes, messages
 
 _SYSCTL = Path("/proc/sys/net")
 _SIOCGIFADDR = 0x8915
 _RTM_NEWRULE, _RTM_GETRULE = 32, 34
 _FIB_RULE_HDR = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, res, res, action, flags
+_RTM_NEWNEXTHOP, _RTM_GETNEXTHOP, _NHA_GROUP = 104, 106, 2
+_NHMSG = struct.Struct("=BBBBI")  # family, scope, protocol, reserved, flags
 _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 13, 14
 _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 22, 23, 24
 
@@ -24,6 +27,15 @@ HASH_LAYER_3, HASH_LAYER_4, HASH_INNER = 0, 1, 2
 """fib_multipath_hash_policy: addresses, 5-tuple, inner addresses (and 3: fields of one's own choice)"""
 STRICT, LOOSE = 1, 2
 """rp_filter"""
+
+SELECTORS = ("source", "tos", "ingress", "protocol", "ports", "label")
+_SELECTORS_OF = {
+    "source": ("source",), "tos": ("tos",), 3: ("ingress",), 19: ("ingress",), _FRA_IP_PROTO: ("protocol",),
+    _FRA_SPORT_RANGE: ("ports", "protocol"), _FRA_DPORT_RANGE: ("ports", "protocol"),
+}  # fmt: skip
+"""FRA_* of include/uapi/linux/fib_rules.h -> what it looks at: interface name, l3mdev, protocol, ports"""
+_SELECT_NOTHING = {1, 2, 4, 6, 10, 11, 13, 14, 15, 16, 17, 18, 20, 21}
+"""Destination, source (the header has its length), action, mark, suppressors, table, output device, user, origin"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,8 @@ class PortSettings:
     send_redirects: bool = True
     ipv6_mtu: int = 0
     """net.ipv6.conf.DEV.mtu; 0 without IPv6"""
+    forwarding: bool = False
+    """of both families"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,11 @@ class Settings:
     hash_policy6: int = HASH_INNER
     rules6_by_protocol: bool = True
     """an IPv6 rule matches protocol or ports"""
+    rule_selectors: frozenset[str] = frozenset(SELECTORS)
+    """what of a packet the rules of either family look at, besides its destination"""
+    nexthop_groups: bool = True
+    use_neighbours: bool = True
+    """net.ipv4.fib_multipath_use_neigh: which next hop is chosen depends on who answers"""
     rules6_suppress: bool = True
     """an IPv6 rule has suppress_prefixlength or suppress_ifgroup, which bpf_fib_lookup ignores for IPv6"""
     ports: Mapping[str, PortSettings] = field(default_factory=dict)
@@ -56,12 +75,15 @@ class Settings:
 def read(names: Iterable[str]) -> Settings:
     """Of the caller's network namespace, for devices of these names."""
     all4 = {key: _integer(f"ipv4/conf/all/{key}", 1) for key in ("rp_filter", "send_redirects")}
-    rules6 = _rule_attributes(socket.AF_INET6)
+    rules4, rules6 = (_rule_attributes(family) for family in (socket.AF_INET, socket.AF_INET6))
     return Settings(
         ipv6_forwarding=bool(_integer("ipv6/conf/all/forwarding", 0)),
         hash_policy4=_integer("ipv4/fib_multipath_hash_policy", HASH_LAYER_3),
         hash_policy6=_integer("ipv6/fib_multipath_hash_policy", HASH_LAYER_3),
         rules6_by_protocol=bool(rules6 & {_FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE}),
+        rule_selectors=frozenset(selector for kind in rules4 | rules6 for selector in _selectors(kind)),
+        nexthop_groups=_has_nexthop_groups(),
+        use_neighbours=bool(_integer("ipv4/fib_multipath_use_neigh", 0)),
         rules6_suppress=bool(rules6 & {_FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN}),
         ports={name: _port(name, all4) for name in names},
     )
@@ -77,6 +99,7 @@ def _port(name: str, all4: Mapping[str, int]) -> PortSettings:
         reverse_path=reverse_path,
         send_redirects=bool(all4["send_redirects"] or _integer(f"ipv4/conf/{name}/send_redirects", 1)),
         ipv6_mtu=_integer(f"ipv6/conf/{name}/mtu", 0),
+        forwarding=all(_integer(f"{family}/conf/{name}/forwarding", 0) for family in ("ipv4", "ipv6")),
     )
 
 
@@ -96,15 +119,39 @@ def _has_ipv4_address(name: str) -> bool:
     return True
 
 
-def _rule_attributes(family: int) -> set[int]:
-    """FRA_* types that occur in the family's policy rules."""
+def _rule_attributes(family: int) -> set[int | str]:
+    """What occurs in the family's policy rules: FRA_* types, and `source` and `tos` of the header."""
     request = _FIB_RULE_HDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-    out = set()
-    with NetlinkSocket() as sock:
-        for data in sock.dump(_RTM_GETRULE, request):
-            for offset, kind, _, length in messages(data):
-                if kind == _RTM_NEWRULE:
-                    body = data[offset + HEADER.size + _FIB_RULE_HDR.size : offset + length]
-                    # The kernel says "suppress nothing" as -1 in every rule.
-                    out |= {kind for kind, value in attributes(body) if value != b"\xff\xff\xff\xff"}
+    out: set[int | str] = set()
+    for data, offset, length in _dump(_RTM_GETRULE, request, _RTM_NEWRULE):
+        _, _, source, tos, *_ = _FIB_RULE_HDR.unpack_from(data, offset)
+        out |= {name for name, value in (("source", source), ("tos", tos)) if value}
+        # The kernel says "suppress nothing" as -1 in every rule.
+        body = data[offset + _FIB_RULE_HDR.size : length]
+        out |= {kind for kind, value in attributes(body) if value != b"\xff\xff\xff\xff"}
     return out
+
+
+def _selectors(kind: int | str) -> tuple[str, ...]:
+    """What kind of rule looks at what; everything, if this program does not know it."""
+    return () if kind in _SELECT_NOTHING else _SELECTORS_OF.get(kind, SELECTORS)
+
+
+def _has_nexthop_groups() -> bool:
+    """False on kernels without nexthop objects (5.3)."""
+    try:
+        return any(
+            _NHA_GROUP in dict(attributes(data[offset + _NHMSG.size : length]))
+            for data, offset, length in _dump(_RTM_GETNEXTHOP, _NHMSG.pack(0, 0, 0, 0, 0), _RTM_NEWNEXTHOP)
+        )
+    except NetlinkError:
+        return False
+
+
+def _dump(request: int, payload: bytes, wanted: int):
+    """(buffer, where the payload begins, where it ends) of each message of a dump."""
+    with NetlinkSocket() as sock:
+        for data in sock.dump(request, payload):
+            for offset, kind, _, length in messages(data):
+                if kind == wanted:
+                    yield data, offset + HEADER.size, offset + length

@@ -157,7 +157,11 @@ class Guard:
 class Cache:
     enabled: bool
     reason: str
+    """why not"""
+    key: str
+    """what of a packet its answers are remembered for"""
     entries: int
+    """IPv4 destinations that fit, all CPUs together, with the destination alone as the key"""
     bytes: int
     hits: int
     misses: int

@@ -39,6 +39,8 @@ class Config:
     forward and warn, or do not look"""
     control_group: str = "xdprouter"
     """group that may use the control socket beside root; it need not exist"""
+    cache_entries: int = 1 << 18
+    """IPv4 destinations that a CPU remembers the way of, 16 bytes each, and as much memory again for IPv6; 0: none"""
     netlink_receive_buffer: int = 32 << 20
     """bytes for link events that wait while the daemon is busy"""
     neighbour_idle_s: int = 60

@@ -15,10 +15,11 @@ import signal
 import socket
 import time
 
+from controlplane.cache import Cache, cache_sets
 from controlplane.counters import PortCounters
 from controlplane.dataplane import Dataplane
 from controlplane.engine import Engine, Snapshot
-from controlplane.errors import AttachError, ControlPlaneError
+from controlplane.errors import AttachError, ControlPlaneError, DataplaneError
 from controlplane.keeper import Keeper
 from controlplane.pins import PinDirectory
 from controlplane.port_guard import GuardPolicy
@@ -43,7 +44,7 @@ def run(instance: Instance, config: Config) -> int:
     pins = PinDirectory(instance.directory)
     nothing_stays = False
     try:
-        dataplane = Dataplane(pins)
+        dataplane = make_dataplane(pins, config.cache_entries)
         for layout in dataplane.taken_over:
             log.warning("ports of layout %s were taken over; their counters begin at zero", layout)
         nothing_stays = asyncio.run(Daemon(instance, config, dataplane).run())
@@ -57,6 +58,19 @@ def run(instance: Instance, config: Config) -> int:
             shutil.rmtree(instance.directory, ignore_errors=True)
         os.close(lock)
     return 0
+
+
+def make_dataplane(pins: PinDirectory, cache_entries: int) -> Dataplane:
+    """With a cache, if the kernel lets us. Raises ControlPlaneError when it does not even do without."""
+    try:
+        return Dataplane(pins, cache_sets=cache_sets(cache_entries))
+    except DataplaneError as error:
+        if not cache_entries:
+            raise
+        log.warning("without a destination cache: %s", error)
+        dataplane = Dataplane(pins)
+        dataplane.cache.reason = str(error)
+        return dataplane
 
 
 class Daemon:
@@ -190,7 +204,7 @@ class Daemon:
                 snapshot.managed_neighbours, snapshot.neighbours.resolved, snapshot.neighbours.unresolved
             ),
             guard=api.Guard(snapshot.guard, [api.Finding(f.device, f.text) for f in snapshot.findings]),
-            cache=api.Cache(False, "every packet is looked up in the kernel's FIB", 0, 0, 0, 0, 0, False),
+            cache=_cache(self._dataplane.cache, snapshot),
             netlink=api.Netlink(
                 snapshot.netlink.events + snapshot.route_events, snapshot.netlink.overruns, snapshot.netlink.resyncs
             ),
@@ -224,6 +238,20 @@ def _port(view: PortView, snapshot: Snapshot) -> api.Port:
         redirect_errors=counters.redirect_errors,
         fib_codes={str(code): number for code, number in counters.fib_codes.items()},
         rates=api.Rates(**{key: round(value, 1) for key, value in dataclasses.asdict(view.rates).items()}),
+    )
+
+
+def _cache(cache: Cache, snapshot: Snapshot) -> api.Cache:
+    return api.Cache(
+        enabled=bool(cache.sets) and not cache.reason,
+        reason=cache.reason,
+        key=str(cache.key) if cache.key else "",
+        entries=cache.entries,
+        bytes=cache.bytes,
+        hits=sum(view.counters.cache_hits for view in snapshot.ports),
+        misses=sum(sum(view.counters.fib_codes.values()) for view in snapshot.ports),
+        invalidations=cache.invalidations,
+        lease_ok=cache.lease_ok,
     )
 
 

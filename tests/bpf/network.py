@@ -284,4 +284,5 @@ def _difference(before: PortCounters, after: PortCounters) -> PortCounters:
         egress=after.egress - before.egress,
         fib_codes={code: number for code, number in codes.items() if number},
         redirect_errors=after.redirect_errors - before.redirect_errors,
+        cache_hits=after.cache_hits - before.cache_hits,
     )

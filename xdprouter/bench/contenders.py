@@ -4,17 +4,23 @@
 import enum
 import errno
 import os
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane import libbpf
+from controlplane.cache import RENEW_S
+from controlplane.cache_key import Key
 from controlplane.dataplane import Dataplane
 from controlplane.errors import DataplaneError
 from controlplane.interface import Interface, InterfaceFlag
 from controlplane.libbpf import Libbpf
+from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
+from controlplane.netlink import NetlinkSocket
 from controlplane.pins import PinDirectory
 from controlplane.reconcile import SetInterface, Transmit
+from controlplane.source import limits
 from xdprouter.bench import network
 from xdprouter.bench.results import PLAIN, ROUTER
 from xdprouter.errors import UsageError, XdprouterError
@@ -47,7 +53,7 @@ class Contender:
 def make_dataplane(contender: str, pins: PinDirectory) -> Dataplane:
     """The router's program as a contender is to have it: `plain` asks the FIB about every packet,
     `xdprouter` is as shipped."""
-    return Dataplane(pins)
+    return Dataplane(pins, cache_sets=limits()["DEFAULT_CACHE_SETS"] if contender == ROUTER else 0)
 
 
 class Router:
@@ -63,6 +69,9 @@ class Router:
         stack.callback(_remove, pins)
         self._dataplane = make_dataplane(name, pins)
         stack.callback(self._dataplane.close)
+        self._routes = NetlinkSocket(receive_buffer=4096)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._live, daemon=True)
         for port, mac in (("in0", network.ROUTER_MAC), ("out0", network.EGRESS_MAC)):
             slot = self._dataplane.assign(port)
             interface = Interface(slot, network.MTU, mac, InterfaceFlag.TX_MULTI_BUFFER, network.MTU)
@@ -70,10 +79,29 @@ class Router:
             self._dataplane.apply(Transmit(slot, ports[port]))
 
     def start(self) -> None:
-        """The program needs nobody's help."""
+        """Be the daemon, as far as the program needs one: routes that change make its cache void, and its lease
+        is renewed."""
+        cache = self._dataplane.cache
+        self._routes.attach_filter(self._dataplane.route_filter_fd)
+        for group in (RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE):
+            self._routes.join(group)
+        cache.__enter__()
+        cache.configure(Key())
+        cache.settle(cache.changes)
+        self._thread.start()
 
     def stop(self) -> None:
         """See `start`."""
+        self._stopped.set()
+        if self._thread.ident:
+            self._thread.join()
+        self._dataplane.cache.__exit__()
+        self._routes.close()
+
+    def _live(self) -> None:
+        while not self._stopped.wait(RENEW_S):
+            cache = self._dataplane.cache
+            cache.settle(cache.changes)
 
     @property
     def contender(self) -> Contender:
