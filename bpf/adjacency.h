@@ -26,12 +26,15 @@ static __always_inline bool same_next_hop(const struct next_hop *a, const struct
 	       a->family == b->family;
 }
 
+static __always_inline u32 this_cpu(void)
+{
+	return bpf_get_smp_processor_id() & (CPUS - 1);
+}
+
 /* By its number on this CPU. */
 static __always_inline struct adjacency *adjacency_of(u32 number)
 {
-	u32 index = bpf_get_smp_processor_id() * ADJACENCIES + (number & (ADJACENCIES - 1));
-
-	return adjacencies.lookup(&index);
+	return &adjacencies()[this_cpu() * ADJACENCIES + (number & (ADJACENCIES - 1))];
 }
 
 /* Into a full map the counts do not go; they are lost, and nothing else. */
@@ -85,8 +88,6 @@ static __always_inline struct adjacency *adjacency_for(const struct bpf_fib_look
 #pragma unroll
 	for (u32 way = 0; way < ADJACENCY_WAYS; way++) {
 		found = adjacency_of(first + way);
-		if (!found)
-			return NULL;
 		if (same_next_hop(&found->hop, &hop)) {
 			victim = way;
 			goto known;
@@ -98,8 +99,6 @@ static __always_inline struct adjacency *adjacency_for(const struct bpf_fib_look
 	}
 	victim = bpf_get_prandom_u32() & (ADJACENCY_WAYS - 1);
 	found = adjacency_of(first + victim);
-	if (!found)
-		return NULL;
 new:
 	write_through(found);
 	found->version++; /* before anything of it changes */

@@ -70,8 +70,8 @@ union set6 {
 };
 
 #if CACHE_SETS
-BPF_F_TABLE("array", u32, union set4, cache4, CPUS * CACHE_SETS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", u32, union set6, cache6, CPUS * CACHE_SETS, BPF_F_MMAPABLE);
+MEMORY(union set4, cache4)
+MEMORY(union set6, cache6)
 #endif
 
 /* Where a packet goes: found in the cache, or by the FIB. */
@@ -107,21 +107,15 @@ static __always_inline bool is_past(u32 time, u32 now)
 
 static __always_inline u32 neighbour_generation(u32 number)
 {
-	u32 set = number / ADJACENCY_WAYS & (ADJACENCY_SETS - 1);
-	u32 *generation = neighbour_generations.lookup(&set);
-
-	return generation ? READ_ONCE(*generation) : 0;
+	return READ_ONCE(neighbour_generations()[number / ADJACENCY_WAYS & (ADJACENCY_SETS - 1)]);
 }
 
 /* False as well when nothing may be recalled at all: without a living daemon, or with settings it has not seen. */
 static __always_inline bool may_recall(struct question *q, u32 family, struct block *block)
 {
-	u32 zero = 0;
-	struct coherence *c = coherence.lookup(&zero);
+	struct coherence *c = coherence();
 
 	q->entry = NULL;
-	if (!c || !block)
-		return false;
 	q->now = coarse_time();
 	if (is_past(READ_ONCE(c->lease), q->now) || READ_ONCE(c->changes) != READ_ONCE(c->seen))
 		return false;
@@ -145,8 +139,6 @@ static __always_inline bool recall(const struct question *q, const struct answer
 		return answer->stamp == q->generation;
 	}
 	adjacency = adjacency_of(answer->number);
-	if (!adjacency)
-		return false;
 	way->adjacency = adjacency;
 	return answer->stamp == q->generation + neighbour_generation(answer->number) + adjacency->version;
 }
@@ -193,7 +185,7 @@ static __always_inline u32 block6_of(__be32 first_word)
 #if CACHE_SETS
 static __always_inline u32 cache_index(u32 hash)
 {
-	return bpf_get_smp_processor_id() * CACHE_SETS + (hash >> 8 & (CACHE_SETS - 1));
+	return this_cpu() * CACHE_SETS + (hash >> 8 & (CACHE_SETS - 1));
 }
 
 /* Which entry of a full set makes room: any, since whoever is in demand comes back soon. */
@@ -204,9 +196,7 @@ static __always_inline u32 any_of(u32 ways)
 
 static __always_inline struct block *block4(const struct packet *p)
 {
-	u32 index = htonl(p->ipv4->daddr) >> 20 & (BLOCKS - 1);
-
-	return blocks4.lookup(&index);
+	return &blocks4()[htonl(p->ipv4->daddr) >> 20 & (BLOCKS - 1)];
 }
 
 static __always_inline void key4(struct key4 *key, const struct coherence *c, const struct packet *p, u32 slot)
@@ -227,17 +217,14 @@ static __always_inline bool recall4(struct question *q, const struct packet *p, 
 {
 	struct key4 key;
 	union set4 *set;
-	u32 index, hash;
+	u32 hash;
 
 	if (!may_recall(q, IPV4, block4(p)))
 		return false;
 	if (!q->wide) {
 		u32 destination = p->ipv4->daddr;
 
-		index = cache_index(mix(0, destination));
-		set = cache4.lookup(&index);
-		if (!set)
-			return false;
+		set = &cache4()[cache_index(mix(0, destination))];
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
 			if (set->narrow[i].destination == destination) {
@@ -250,10 +237,7 @@ static __always_inline bool recall4(struct question *q, const struct packet *p, 
 	}
 	key4(&key, q->coherence, p, slot);
 	hash = mix(mix(mix(mix(0, key.destination), key.source), key.ports), key.rest);
-	index = cache_index(hash);
-	set = cache4.lookup(&index);
-	if (!set)
-		return false;
+	set = &cache4()[cache_index(hash)];
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
 		if (same_key4(&set->wide[i].key, &key)) {
@@ -285,9 +269,7 @@ static __always_inline void remember4(const struct question *q, const struct pac
 
 static __always_inline struct block *block6(const struct packet *p)
 {
-	u32 index = block6_of(p->ipv6->daddr.s6_addr32[0]);
-
-	return blocks6.lookup(&index);
+	return &blocks6()[block6_of(p->ipv6->daddr.s6_addr32[0])];
 }
 
 static __always_inline void key6(struct key6 *key, const struct coherence *c, const struct packet *p, u32 slot)
@@ -323,7 +305,7 @@ static __always_inline bool same_address6(const u32 *a, const u32 *b)
 static __always_inline bool recall6(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
 {
 	const u32 *destination = p->ipv6->daddr.s6_addr32;
-	u32 hash = 0, index;
+	u32 hash = 0;
 	struct key6 key;
 	union set6 *set;
 
@@ -333,10 +315,7 @@ static __always_inline bool recall6(struct question *q, const struct packet *p, 
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			hash = mix(hash, destination[i]);
-		index = cache_index(hash);
-		set = cache6.lookup(&index);
-		if (!set)
-			return false;
+		set = &cache6()[cache_index(hash)];
 #pragma unroll
 		for (int i = 0; i < 2; i++) {
 			if (same_address6(set->narrow[i].destination, destination)) {
@@ -351,10 +330,7 @@ static __always_inline bool recall6(struct question *q, const struct packet *p, 
 #pragma unroll
 	for (int i = 0; i < sizeof(key) / 4; i++)
 		hash = mix(hash, ((u32 *)&key)[i]);
-	index = cache_index(hash);
-	set = cache6.lookup(&index);
-	if (!set)
-		return false;
+	set = &cache6()[cache_index(hash)];
 	q->entry = &set->wide[0];
 	return same_key6(&set->wide[0].key, &key) && recall(q, &set->wide[0].answer, way);
 }

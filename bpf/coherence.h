@@ -5,13 +5,6 @@
 #include "cache.h"
 #include "maps.h"
 
-static __always_inline struct coherence *the_coherence(void)
-{
-	u32 zero = 0;
-
-	return coherence.lookup(&zero);
-}
-
 /* The window first: an answer that is remembered under the new generation sees it. */
 static __always_inline void void_family(struct coherence *c, u32 family)
 {
@@ -43,11 +36,7 @@ static __always_inline void note_change(struct coherence *c)
 /* The counter first: who asks the FIB meanwhile sees that it has moved, and remembers nothing. */
 static __always_inline void void_neighbour(struct coherence *c, const struct next_hop *hop)
 {
-	u32 set = adjacency_set(hop);
-	u32 *generation = neighbour_generations.lookup(&set);
-
 	__sync_fetch_and_add(&c->neighbours, 1);
-	if (generation)
-		__sync_fetch_and_add(generation, 1);
+	__sync_fetch_and_add(&neighbour_generations()[adjacency_set(hop)], 1);
 	__sync_fetch_and_add(&c->invalidations, 1);
 }

@@ -61,12 +61,10 @@ static __always_inline bool same_neighbour(const struct known_neighbour *a, cons
 int neighbour_event(struct __sk_buff *skb)
 {
 	struct neighbour_message message = {};
-	struct coherence *c = the_coherence();
+	struct coherence *c = coherence();
 	struct known_neighbour *known;
 	u8 family;
 
-	if (!c)
-		return 0;
 	if (!read_neighbour(skb, &message)) {
 		void_everything(c);
 		return 0;
@@ -105,12 +103,10 @@ static __always_inline bool is_nexthop_group(struct __sk_buff *skb)
 
 int setting_event(struct __sk_buff *skb)
 {
-	struct coherence *c = the_coherence();
+	struct coherence *c = coherence();
 	struct nlmsghdr header = {};
 	u8 family = 0;
 
-	if (!c)
-		return 0;
 	bpf_skb_load_bytes(skb, 0, &header, sizeof(header));
 	bpf_skb_load_bytes(skb, NLMSG_HDRLEN, &family, sizeof(family));
 	switch (header.nlmsg_type) {

@@ -8,8 +8,7 @@
 
 static __always_inline bool firewall_changed(void)
 {
-	u32 changes_key = GUARD_CHANGES, examined_key = GUARD_EXAMINED;
-	u64 *changes = guard.lookup(&changes_key), *examined = guard.lookup(&examined_key);
+	const volatile u64 *entries = guard();
 
-	return !changes || !examined || *(volatile u64 *)changes != *(volatile u64 *)examined;
+	return entries[GUARD_CHANGES] != entries[GUARD_EXAMINED];
 }

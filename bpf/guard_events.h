@@ -73,9 +73,8 @@ static __always_inline int announce(struct __sk_buff *skb, enum announced (*judg
 		u16 type;
 		u16 flags;
 	} message;
-	u32 changes_key = GUARD_CHANGES, enforced_key = GUARD_ENFORCED, offset = 0;
+	u32 offset = 0;
 	enum announced worst = UNIMPORTANT, one;
-	u64 *changes, *enforced;
 	int i;
 
 	for (i = 0; i < MAX_ANNOUNCED_MESSAGES; i++) {
@@ -93,10 +92,8 @@ static __always_inline int announce(struct __sk_buff *skb, enum announced (*judg
 	if (i == MAX_ANNOUNCED_MESSAGES && offset < skb->len)
 		worst = MORE;
 	if (worst == MORE) {
-		changes = guard.lookup(&changes_key);
-		enforced = guard.lookup(&enforced_key);
-		if (changes && enforced && *enforced)
-			__sync_fetch_and_add(changes, 1);
+		if (guard()[GUARD_ENFORCED])
+			__sync_fetch_and_add(&guard()[GUARD_CHANGES], 1);
 	}
 	return worst == UNIMPORTANT ? 0 : KEEP_WHOLE;
 }

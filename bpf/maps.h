@@ -10,8 +10,12 @@
 
 #define PINNED(type, key, value, name, size) \
 	BPF_TABLE_PINNED(type, key, value, name, size, PIN_DIR "/" #name)
-#define PINNED_FLAGS(type, key, value, name, size, flags) \
-	BPF_TABLE_PINNED(type, key, value, name, size, PIN_DIR "/" #name, flags)
+/* A map of one value, used as a variable: controlplane/memory.py makes it and gives its fd to the compiler. */
+#define MEMORY(type, name) \
+	static __always_inline type *name(void) \
+	{ \
+		return (type *)bpf_pseudo_fd(BPF_PSEUDO_MAP_VALUE, FD_##name); \
+	}
 #define PINNED_TRIE(key, value, name, size) \
 	BPF_TABLE_PINNED("lpm_trie", key, value, name, size, PIN_DIR "/" #name, BPF_F_NO_PREALLOC)
 
@@ -60,7 +64,7 @@ struct interface {
 	u16 flags;        /* enum interface_flag */
 };
 PINNED("hash", u32, struct interface, interfaces, MAX_INTERFACES);
-PINNED("array", u32, struct interface, low_interfaces, LOW_IFINDEXES); /* the same; slot 0: none */
+MEMORY(struct interface, low_interfaces) /* the same; slot 0: none */
 
 /* Twice for each packet, so an array index instead of a hash where the number allows: 25 to 40 ns less. */
 static __always_inline struct interface *find_interface(u32 ifindex)
@@ -69,8 +73,8 @@ static __always_inline struct interface *find_interface(u32 ifindex)
 
 	if (ifindex >= LOW_IFINDEXES)
 		return interfaces.lookup(&ifindex);
-	found = low_interfaces.lookup(&ifindex);
-	return found && found->slot ? found : NULL;
+	found = &low_interfaces()[ifindex];
+	return found->slot ? found : NULL;
 }
 
 /* Which name a slot belongs to; lets a new daemon give each port its old slot and counters. */
@@ -110,7 +114,7 @@ struct prefix6 {
  * own_source_bit(); only a source whose bit is set needs the trie. Room for two sets, here and below: what is
  * new is added before what is old goes.
  */
-PINNED("array", u32, u64, own_source_bits, OWN_SOURCE_WORDS);
+MEMORY(u64, own_source_bits)
 PINNED_TRIE(struct prefix4, u32, own_sources, 2 * MAX_OWN_SOURCES);
 
 /* Routes with an `mtu` that is not locked: the kernel heeds it when it forwards, bpf_fib_lookup does not. */
@@ -122,8 +126,8 @@ PINNED_TRIE(struct prefix4, struct traffic, blackholes4, MAX_BLACKHOLES);
 PINNED_TRIE(struct prefix6, struct traffic, blackholes6, MAX_BLACKHOLES);
 
 /*
- * Whether the operator's firewall is as it was when the control plane last looked. One array entry each:
- * the kernel adds to `changes` at any moment, so user space must never write the same entry.
+ * Whether the operator's firewall is as it was when the control plane last looked. One number
+ * each: the kernel adds to `changes` at any moment, so user space must never write it.
  */
 enum guard_entry {
 	GUARD_CHANGES,  /* announcements of rules, counted by guard_events.h while enforced */
@@ -131,7 +135,7 @@ enum guard_entry {
 	GUARD_ENFORCED, /* 0: changes are announced to user space but do not stop the fast path */
 	GUARD_ENTRIES,
 };
-PINNED("array", u32, u64, guard, GUARD_ENTRIES);
+MEMORY(u64, guard)
 
 /* A neighbour that packets were forwarded to: device and address as in the kernel's neighbour table. */
 struct next_hop {
@@ -156,7 +160,7 @@ struct adjacency {
 	u16 flags;              /* enum interface_flag, of the egress */
 	u32 unused;
 };
-PINNED_FLAGS("array", u32, struct adjacency, adjacencies, CPUS * ADJACENCY_SETS * ADJACENCY_WAYS, BPF_F_MMAPABLE);
+MEMORY(struct adjacency, adjacencies)
 
 /*
  * What makes cached answers of the FIB void. Generations only ever go up; whoever remembers an answer
@@ -187,15 +191,15 @@ struct coherence {
 	u32 mask_label;
 	u32 known_reasons;   /* enum reason: routes of these kinds change nothing about the key */
 };
-PINNED_FLAGS("array", u32, struct coherence, coherence, 1, BPF_F_MMAPABLE);
+MEMORY(struct coherence, coherence)
 
 struct block {
 	u32 generation;
 	u32 unsettled;
 };
-PINNED("array", u32, struct block, blocks4, BLOCKS);
-PINNED("array", u32, struct block, blocks6, BLOCKS);
-PINNED("array", u32, u32, neighbour_generations, ADJACENCY_SETS); /* by adjacency_set() */
+MEMORY(struct block, blocks4)
+MEMORY(struct block, blocks6)
+MEMORY(u32, neighbour_generations) /* by adjacency_set() */
 
 /* Which MAC a neighbour had when the kernel last spoke of it: to tell a change from a confirmation. */
 struct known_neighbour {

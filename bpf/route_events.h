@@ -56,10 +56,10 @@ static __always_inline void void_destinations(struct coherence *c, const struct 
 
 	if (family == IPV4 && message->route.rtm_dst_len >= 12) {
 		index = htonl(message->destination) >> 20 & (BLOCKS - 1);
-		block = blocks4.lookup(&index);
+		block = &blocks4()[index];
 	} else if (family == IPV6 && message->route.rtm_dst_len >= 24) {
 		index = block6_of(message->destination);
-		block = blocks6.lookup(&index);
+		block = &blocks6()[index];
 	}
 	if (block)
 		void_block(c, block);
@@ -94,7 +94,7 @@ int route_event(struct __sk_buff *skb)
 {
 	u32 zero = 0;
 	struct route_changes *changes = route_changes.lookup(&zero);
-	struct coherence *c = coherence.lookup(&zero);
+	struct coherence *c = coherence();
 	struct route_message message = {};
 	u32 reasons;
 
@@ -102,8 +102,6 @@ int route_event(struct __sk_buff *skb)
 		__sync_fetch_and_add(&changes->count, 1);
 		changes->last_ns = bpf_ktime_get_ns();
 	}
-	if (!c)
-		return skb->len;
 	if (!read_route(skb, &message)) {
 		note_change(c);
 		return skb->len;

@@ -19,12 +19,9 @@ static __always_inline bool is_own_source(const struct packet *p)
 {
 	struct prefix4 key = {.length = 32, .address = p->ipv4->saddr};
 	u32 bit = own_source_bit(key.address);
-	u32 index = bit / 64 & (OWN_SOURCE_WORDS - 1);
-	u64 *word = own_source_bits.lookup(&index);
+	u64 word = own_source_bits()[bit / 64 & (OWN_SOURCE_WORDS - 1)];
 
-	if (!word)
-		return true;
-	if (!(p->flags & WIDE_OWN_SOURCES) && !(*word >> (bit & 63) & 1))
+	if (!(p->flags & WIDE_OWN_SOURCES) && !(word >> (bit & 63) & 1))
 		return false;
 	return own_sources.lookup(&key) != NULL;
 }

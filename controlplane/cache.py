@@ -7,13 +7,13 @@ Python's business: socket filters void answers inside the kernel (bpf/coherence.
 """
 
 import ctypes as ct
-import mmap
 import time
 from collections.abc import Mapping
 
 from controlplane import neighbour, next_hop
 from controlplane.cache_key import Key
 from controlplane.errors import DataplaneError
+from controlplane.memory import Memory
 from controlplane.netlink import NetlinkSocket
 from controlplane.source import limits
 
@@ -51,16 +51,15 @@ class Cache:
     """`tables`: BCC's tables by name; `sets`: of one CPU and family, 0 for no cache; `filters`: name of a program
     in bpf/coherence_events.h -> fd."""
 
-    def __init__(self, tables, sets: int, cpus: int, filters: Mapping[str, int]):
+    def __init__(self, tables, memory: Memory, sets: int, cpus: int, filters: Mapping[str, int]):
         self.sets = sets
         self.reason = "" if sets else "cache_entries is 0"
         """Why nothing is cached; empty if something is"""
         self._cpus = cpus
         self._filters = filters
         self._known_neighbours = tables[b"known_neighbours"]
-        self._memory = mmap.mmap(tables[b"coherence"].map_fd, mmap.PAGESIZE)
-        self._state = _Coherence.from_buffer(self._memory)
-        self._table_fds = [tables[name].map_fd for name in (b"cache4", b"cache6") if sets]
+        self._memory = memory
+        self._state = _Coherence.from_buffer(memory.view("coherence"))
         self._sockets: list[NetlinkSocket] = []
         self._key: Key | None = None
         self._granted = False
@@ -162,15 +161,13 @@ class Cache:
 
     def close(self) -> None:
         del self._state
-        self._memory.close()
 
     # --- inside ---------------------------------------------------------------------------------
 
     def _clear(self) -> None:
         """Entries of one form must not be read in another."""
-        for fd in self._table_fds:
-            with mmap.mmap(fd, self.bytes // 2) as table:
-                table.write(bytes(len(table)))
+        for name in ("cache4", "cache6"):
+            self._memory.clear(name)
 
     def _listen(self, name: str, groups: tuple[int, ...]) -> None:
         sock = NetlinkSocket(receive_buffer=4096)  # the filter keeps everything out of it

@@ -7,7 +7,6 @@ Everything it makes is pinned, so the kernel keeps forwarding when this process 
 
 import ctypes as ct
 import errno
-import mmap
 import os
 import struct
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from controlplane.counters import PortCounters
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, MissingDependency, NetlinkError
 from controlplane.interface import Interface
 from controlplane.libbpf import Libbpf, TestRunOpts, XdpMd
+from controlplane.memory import Memory
 from controlplane.netlink import NetlinkSocket, attribute
 from controlplane.next_hop import NextHop, Use
 from controlplane.note_maps import NoteMaps
@@ -54,8 +54,10 @@ class Dataplane:
         self._pins = pins
         self.taken_over = pins.open()
         self._lib = Libbpf(_import_bcc().lib)
-        cpus = self._lib.possible_cpus()
-        self._bcc = _compile(pins.maps, (*defines, f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}"))
+        cpus = 1 << (self._lib.possible_cpus() - 1).bit_length()
+        self._memory = Memory(self._lib, pins.maps, cpus, cache_sets)
+        sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}")
+        self._bcc = _compile(pins.maps, (*defines, *sizes, *self._memory.defines))
         self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
         self.route_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_event")
         self.guard_filter_fds = {
@@ -66,10 +68,8 @@ class Dataplane:
         self._coherence_filter_fds = {
             name: self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, name) for name in ("neighbour_event", "setting_event")
         }
-        self.cache = Cache(self._bcc, cache_sets, cpus, self._coherence_filter_fds)
-        limits = source.limits()
-        places = cpus * limits["ADJACENCY_SETS"] * limits["ADJACENCY_WAYS"]
-        self._adjacencies = mmap.mmap(self._bcc[b"adjacencies"].map_fd, places * next_hop.RECENT.size)
+        self.cache = Cache(self._bcc, self._memory, cache_sets, cpus, self._coherence_filter_fds)
+        self._guard = (ct.c_uint64 * 3).from_buffer(self._memory.view("guard"))
         self._tracepoint = self._lib.raw_tracepoint_open(
             "xdp_redirect_err", self._load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, "redirect_failed")
         )
@@ -77,10 +77,11 @@ class Dataplane:
         ct.CDLL(None).malloc_trim(0)
         self._counters = self._bcc[b"counters"]
         self._interfaces = self._bcc[b"interfaces"]
-        self._low_interfaces = self._bcc[b"low_interfaces"]
+        count = source.limits()["LOW_IFINDEXES"]
+        self._low_interfaces = (self._interfaces.Leaf * count).from_buffer(self._memory.view("low_interfaces"))
         self._owners = self._bcc[b"slot_owners"]
         self._tx_ports = self._bcc[b"tx_ports"]
-        self.notes = NoteMaps(self._bcc)
+        self.notes = NoteMaps(self._bcc, self._memory)
         settings = self._bcc[b"settings"]
         settings[0] = settings.Leaf(self._lib.object_id(self._tx_ports.map_fd))
         self._slots = {leaf.name.decode(): key.value for key, leaf in self._owners.items() if leaf.name}
@@ -148,12 +149,12 @@ class Dataplane:
     def guard_changes(self) -> int:
         """Firewall changes counted so far. While it differs from what `guard_examined` was told last, every
         packet goes to the kernel."""
-        return self._bcc[b"guard"][_GUARD_CHANGES].value
+        return self._guard[_GUARD_CHANGES]
 
     def next_hops(self) -> dict[NextHop, Use]:
         """What carries traffic, or did and was not forgotten, and how much."""
         # The shared map last: who is pushed out between the two is counted twice for a moment, and not missed.
-        recent = self._adjacencies[:]
+        recent = self._memory.view("adjacencies")[:]
         totals = self._lib.map_content(
             self._bcc[b"next_hops"].map_fd,
             next_hop.HOP.size,
@@ -171,11 +172,11 @@ class Dataplane:
 
     def guard_examined(self, changes: int) -> None:
         """Let the fast path go on: the firewall was looked at after `guard_changes` had returned `changes`."""
-        self._bcc[b"guard"][_GUARD_EXAMINED] = ct.c_uint64(changes)
+        self._guard[_GUARD_EXAMINED] = changes
 
     def guard_enforce(self, enforced: bool) -> None:
         """Whether a firewall change stops the fast path at once. Switching it off lets go of what waits."""
-        self._bcc[b"guard"][_GUARD_ENFORCED] = ct.c_uint64(enforced)
+        self._guard[_GUARD_ENFORCED] = enforced
         if not enforced:
             self.guard_examined(self.guard_changes())
 
@@ -213,11 +214,11 @@ class Dataplane:
                 )
                 # The hash last: it is what `actual` reads, so a write cut in two is made again.
                 if ifindex < len(self._low_interfaces):
-                    self._low_interfaces[ct.c_uint(ifindex)] = leaf
+                    self._low_interfaces[ifindex] = leaf
                 self._interfaces[ct.c_uint(ifindex)] = leaf
             case DropInterface(ifindex):
                 if ifindex < len(self._low_interfaces):
-                    self._low_interfaces[ct.c_uint(ifindex)] = self._interfaces.Leaf()
+                    self._low_interfaces[ifindex] = self._interfaces.Leaf()
                 del self._interfaces[ct.c_uint(ifindex)]
             case Transmit(slot, ifindex):
                 self._tx_ports[ct.c_uint(slot)] = ct.c_int(ifindex)
@@ -260,7 +261,9 @@ class Dataplane:
         for fd in (self._program, self.route_filter_fd, *filters, self._tracepoint):
             os.close(fd)
         self.cache.close()
-        self._adjacencies.close()
+        del self._guard, self._low_interfaces
+        self.notes.close()
+        self._memory.close()
         self._bcc.cleanup()
 
     # --- inside ---------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import os
 
 from controlplane.errors import DataplaneError
 
+BPF_MAP_TYPE_ARRAY = 2
+BPF_F_MMAPABLE = 1 << 10
 BPF_PROG_TYPE_SOCKET_FILTER = 1
 BPF_PROG_TYPE_XDP = 6
 BPF_PROG_TYPE_RAW_TRACEPOINT = 17
@@ -31,6 +33,14 @@ class _ProgLoadOpts(ct.Structure):
         ("func_info_cnt", ct.c_uint), ("func_info_rec_size", ct.c_uint), ("line_info", ct.c_void_p),
         ("line_info_cnt", ct.c_uint), ("line_info_rec_size", ct.c_uint), ("log_level", ct.c_uint),
         ("log_size", ct.c_uint), ("log_buf", ct.c_void_p),
+    ]  # fmt: skip
+
+
+class _MapCreateOpts(ct.Structure):
+    _fields_ = [
+        ("sz", ct.c_size_t), ("btf_fd", ct.c_uint), ("btf_key_type_id", ct.c_uint), ("btf_value_type_id", ct.c_uint),
+        ("btf_vmlinux_value_type_id", ct.c_uint), ("inner_map_fd", ct.c_uint), ("map_flags", ct.c_uint),
+        ("map_extra", ct.c_ulonglong), ("numa_node", ct.c_uint), ("map_ifindex", ct.c_uint),
     ]  # fmt: skip
 
 
@@ -104,9 +114,15 @@ class Libbpf:
         if fd >= 0:
             return fd
         tail = " | ".join(
-            log.value.decode(errors="replace").strip().splitlines()[-(int(__import__("os").environ.get("VLOG", "3"))) :]
+            log.value.decode(errors="replace").strip().splitlines()[-3:]
         )
         raise _refused(f"the kernel did not load program {name}", fd, tail)
+
+    def create_array(self, name: str, size: int) -> int:
+        """A map of one value of so many bytes, which can be mapped into memory; its fd."""
+        options = _MapCreateOpts(sz=ct.sizeof(_MapCreateOpts), map_flags=BPF_F_MMAPABLE)
+        arguments = (BPF_MAP_TYPE_ARRAY, name[:15].encode(), 4, size, 1, ct.byref(options))
+        return self._checked(f"making map {name} of {size} bytes", self._lib.bpf_map_create(*arguments))
 
     def link_create(self, program_fd: int, ifindex: int, flags: int) -> int:
         options = _LinkCreateOpts(sz=ct.sizeof(_LinkCreateOpts), flags=flags)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from controlplane.counters import Traffic
 from controlplane.interface import NO_NARROW_ROUTE
+from controlplane.memory import Memory
 from controlplane.notes import Prefix, RouteNotes
 from controlplane.source import limits
 
@@ -21,9 +22,9 @@ class NoteMaps:
     never about fewer. Of blackholes, those beyond the limit drop as well but are not counted one by one.
     """
 
-    def __init__(self, tables):
+    def __init__(self, tables, memory: Memory):
         self._own = tables[b"own_sources"]
-        self._bits = tables[b"own_source_bits"]
+        self._bits = (ct.c_uint64 * limits()["OWN_SOURCE_WORDS"]).from_buffer(memory.view("own_source_bits"))
         self._narrow_tables = {4: tables[b"narrow_routes4"], 16: tables[b"narrow_routes6"]}
         self._blackhole_tables = {4: tables[b"blackholes4"], 16: tables[b"blackholes6"]}
         self._known_own = {_prefix(key) for key in self._own}
@@ -33,7 +34,10 @@ class NoteMaps:
         }
         self._known_blackholes = {_prefix(key) for table in self._blackhole_tables.values() for key in table}
         self._synced: RouteNotes | None = None
-        self._words = [word.value for word in self._bits.values()]
+        self._words = list(self._bits)
+
+    def close(self) -> None:
+        del self._bits
 
     def sync(self, notes: RouteNotes) -> None:
         if notes == self._synced:
@@ -75,7 +79,7 @@ class NoteMaps:
         words = _bit_map(own, len(self._words))
         for index, word in enumerate(words):
             if word != self._words[index]:
-                self._bits[ct.c_uint(index)] = ct.c_ulonglong(word)
+                self._bits[index] = word
         self._words = words
         for prefix in self._known_own - own:
             del self._own[_key(self._own, prefix)]
