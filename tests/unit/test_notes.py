@@ -16,6 +16,7 @@ from controlplane.notes import (
     BY_TOS,
     MTU_METRIC,
     MULTIPATH,
+    MULTIPATH_ATTRIBUTE,
     RTMSG,
     RTN_ANYCAST,
     RTN_BLACKHOLE,
@@ -130,6 +131,17 @@ REASONS = {
 def test_routes_whose_answer_depends_on_more_than_the_destination(case, text, kind):
     fields, reasons = REASONS[case]
     assert noted(route(text, kind, **fields)).reasons == reasons
+
+
+@pytest.mark.parametrize("hop", [8, 16, 20, 28, 44])
+def test_multipath_is_found_in_a_buffer_whatever_the_number_of_next_hops(hop):
+    """Whose length goes through every low byte: a count looks into a buffer only if this finds one."""
+    one = struct.pack("=HBBi", hop, 0, 0, 7) + bytes(hop - 8)
+    for number in range(2, 128):
+        data = route("198.51.100.0/24", more=attribute(RTA_MULTIPATH, number * one))
+        assert MULTIPATH_ATTRIBUTE.search(data), number
+    assert not MULTIPATH_ATTRIBUTE.search(route("198.51.100.0/24"))
+    assert not MULTIPATH_ATTRIBUTE.search(route("2001:db8:9::/48", more=metrics(1300)))
 
 
 def test_reasons_add_up():
