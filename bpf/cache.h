@@ -16,6 +16,7 @@
 #define BLACKHOLE_NUMBER 0xffff
 #define SHORT_LIFE 1       /* the coarse clock's next tick ends it */
 #define UNSETTLED_TIME 128
+#define LONGEST_LEASE 1024
 
 /* Everything that the kernel's answer can depend on, in network order; masked by struct coherence. */
 struct key4 {
@@ -100,9 +101,13 @@ static __always_inline u32 coarse_time(void)
 	return bpf_ktime_get_coarse_ns() >> 20;
 }
 
-static __always_inline bool is_past(u32 time, u32 now)
+/*
+ * Whether a time is yet to come. None is further ahead than `span`: what seems so is long past, from before the clock's
+ * 32 bits began anew.
+ */
+static __always_inline bool is_ahead(u32 time, u32 now, u32 span)
 {
-	return (s32)(time - now) <= 0;
+	return time - now - 1 < span;
 }
 
 static __always_inline u32 neighbour_generation(u32 number)
@@ -117,7 +122,7 @@ static __always_inline bool may_recall(struct question *q, u32 family, struct bl
 
 	q->entry = NULL;
 	q->now = coarse_time();
-	if (is_past(READ_ONCE(c->lease), q->now) || READ_ONCE(c->changes) != READ_ONCE(c->seen))
+	if (!is_ahead(READ_ONCE(c->lease), q->now, LONGEST_LEASE) || READ_ONCE(c->changes) != READ_ONCE(c->seen))
 		return false;
 	q->coherence = c;
 	q->block = block;
@@ -131,7 +136,7 @@ static __always_inline bool recall(const struct question *q, const struct answer
 {
 	struct adjacency *adjacency;
 
-	if (is_past(answer->expires, q->now))
+	if (!is_ahead(answer->expires, q->now, q->coherence->life))
 		return false;
 	way->mtu = answer->mtu;
 	if (answer->number == BLACKHOLE_NUMBER) {
@@ -157,8 +162,8 @@ static __always_inline bool write_answer(const struct question *q, struct answer
 		stamp += neighbour_generation(number) + way->adjacency->version;
 	if (READ_ONCE(q->coherence->neighbours) != q->neighbours)
 		return false;
-	unsettled = !is_past(READ_ONCE(q->block->unsettled), q->now) ||
-		    !is_past(READ_ONCE(q->coherence->unsettled[family]), q->now);
+	unsettled = is_ahead(READ_ONCE(q->block->unsettled), q->now, UNSETTLED_TIME) ||
+		    is_ahead(READ_ONCE(q->coherence->unsettled[family]), q->now, UNSETTLED_TIME);
 	answer->stamp = stamp;
 	answer->expires = q->now + (unsettled ? SHORT_LIFE : q->coherence->life);
 	answer->number = number;

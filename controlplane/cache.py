@@ -200,4 +200,5 @@ def _now() -> int:
 
 
 def _is_future(moment: int, now: int) -> bool:
-    return 0 < (moment - now) & 0xFFFFFFFF < 1 << 31
+    """is_ahead() of bpf/cache.h, for a lease."""
+    return (moment - now - 1) & 0xFFFFFFFF < LEASE_UNITS
