@@ -132,8 +132,8 @@ class Namespace:
             os.close(home)
 
     def ip(self, *lines: str, family: int = 4) -> None:
-        """`ip -batch`; the first line that fails stops it and raises."""
-        command = ["ip", f"-{family}", "-batch", "-"]
+        """`ip -batch`; the first line that fails stops it and raises. `family` 0: none in particular."""
+        command = ["ip", *([f"-{family}"] if family else []), "-batch", "-"]
         with self.entered():
             done = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True)
         if done.returncode != 0:
