@@ -12,12 +12,12 @@
 
 #define ADJACENCIES (ADJACENCY_SETS * ADJACENCY_WAYS)
 
-/* Knuth's multiplicative hash. Behind an IPv4 address are zeros. */
+/* Knuth's multiplicative hash, whose upper bits depend on all octets. Behind an IPv4 address are zeros. */
 static __always_inline u32 adjacency_set(const struct next_hop *hop)
 {
 	u64 folded = hop->address[0] ^ hop->address[1] ^ hop->ifindex;
 
-	return ((u32)(folded ^ folded >> 32) * 0x9e3779b1U >> 16) & (ADJACENCY_SETS - 1);
+	return (u64)((u32)(folded ^ folded >> 32) * 0x9e3779b1U) * ADJACENCY_SETS >> 32;
 }
 
 static __always_inline bool same_next_hop(const struct next_hop *a, const struct next_hop *b)

@@ -197,9 +197,10 @@ static __always_inline u32 is_zero(u32 x)
 }
 
 #if CACHE_SETS
+/* The upper bits of a product: only they depend on all bits of the last word, so on an address's last octet. */
 static __always_inline u32 cache_index(u32 hash)
 {
-	return this_cpu() * CACHE_SETS + (hash >> 8 & (CACHE_SETS - 1));
+	return this_cpu() * CACHE_SETS + (u32)((u64)hash * CACHE_SETS >> 32);
 }
 
 /*
