@@ -113,9 +113,7 @@ class Libbpf:
         fd = self._lib.bpf_prog_load(*arguments, ct.byref(options))
         if fd >= 0:
             return fd
-        tail = " | ".join(
-            log.value.decode(errors="replace").strip().splitlines()[-3:]
-        )
+        tail = " | ".join(log.value.decode(errors="replace").strip().splitlines()[-3:])
         raise _refused(f"the kernel did not load program {name}", fd, tail)
 
     def create_array(self, name: str, size: int) -> int:
