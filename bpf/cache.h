@@ -5,8 +5,9 @@
  * is known to be valid still: the sum of all generations that concern it, as they were before the
  * question was asked (struct coherence). So an answer that is older than a change never matches.
  *
- * A deletion is announced before it happens. While the FIB is unsettled, that is for a while after an
- * announcement, an answer lives for a tick only.
+ * A deletion is announced before it happens, and so is an IPv6 route that makes a node of its own in the tree
+ * (fib6_add() marks the node afterwards). For some ticks after an announcement nothing is remembered; then, for as
+ * long as the FIB may be unsettled, an answer lives for a tick only.
  */
 #pragma once
 #include "adjacency.h"
@@ -16,8 +17,12 @@
 #define BLACKHOLE_NUMBER 0x2000 /* no adjacency has it */
 #define NUMBER_MASK 0x3fff
 #define IN_DEMAND 0x8000        /* recalled since the set last looked for room */
-#define SHORT_LIFE 1            /* the next tick ends it */
-#define UNSETTLED_TIME (HZ / 8) /* jiffies */
+/* In jiffies */
+#define SHORT_LIFE 1          /* the next tick ends it */
+#define LONGEST_LIFE (16 * HZ) /* more than any answer's, so that one of days ago is not taken for a new one */
+#define LONGEST_LEASE (HZ / 4)
+#define UNSETTLED_TIME (HZ / 8)
+#define FRESH_TIME (HZ / 100 + 1) /* of which so long nothing is remembered */
 
 /* Everything that the kernel's answer can depend on, in network order; masked by struct coherence. */
 struct key4 {
@@ -103,9 +108,16 @@ static __always_inline u32 coarse_time(void)
 	return bpf_jiffies64();
 }
 
-static __always_inline bool is_past(u32 time, u32 now)
+/* The clock goes round in 32 bits, and is about to when the machine boots: what is further ahead is long past. */
+static __always_inline bool is_ahead(u32 time, u32 now, u32 at_most)
 {
-	return (s32)(time - now) <= 0;
+	return time - now - 1 < at_most;
+}
+
+/* How much is left of the time in which the FIB may not be yet what was announced. */
+static __always_inline u32 unsettled_for(u32 until, u32 now)
+{
+	return is_ahead(until, now, UNSETTLED_TIME) ? until - now : 0;
 }
 
 static __always_inline u32 neighbour_generation(u32 number)
@@ -120,7 +132,7 @@ static __always_inline bool may_recall(struct question *q, u32 family, struct bl
 
 	q->entry = NULL;
 	q->now = coarse_time();
-	if (is_past(READ_ONCE(c->lease), q->now) || READ_ONCE(c->changes) != READ_ONCE(c->seen))
+	if (!is_ahead(READ_ONCE(c->lease), q->now, LONGEST_LEASE) || READ_ONCE(c->changes) != READ_ONCE(c->seen))
 		return false;
 	q->coherence = c;
 	q->block = block;
@@ -135,7 +147,7 @@ static __always_inline bool recall(const struct question *q, struct answer *answ
 	u32 number = answer->number & NUMBER_MASK, stamp = q->generation;
 	struct adjacency *adjacency;
 
-	if (is_past(answer->expires, q->now))
+	if (!is_ahead(answer->expires, q->now, LONGEST_LIFE))
 		return false;
 	way->mtu = answer->mtu;
 	way->adjacency = NULL;
@@ -158,15 +170,18 @@ static __always_inline bool recall(const struct question *q, struct answer *answ
 static __always_inline bool write_answer(const struct question *q, struct answer *answer, u32 family, u32 number,
 					 const struct way_out *way)
 {
-	u32 stamp = q->generation;
-	bool unsettled;
+	u32 stamp = q->generation, unsettled, of_family;
 
 	if (way->adjacency)
 		stamp += neighbour_generation(number) + way->adjacency->version;
 	if (READ_ONCE(q->coherence->neighbours) != q->neighbours)
 		return false;
-	unsettled = !is_past(READ_ONCE(q->block->unsettled), q->now) ||
-		    !is_past(READ_ONCE(q->coherence->unsettled[family]), q->now);
+	unsettled = unsettled_for(READ_ONCE(q->block->unsettled), q->now);
+	of_family = unsettled_for(READ_ONCE(q->coherence->unsettled[family]), q->now);
+	if (of_family > unsettled)
+		unsettled = of_family;
+	if (unsettled > UNSETTLED_TIME - FRESH_TIME)
+		return false;
 	answer->stamp = stamp;
 	answer->expires = q->now + (unsettled ? SHORT_LIFE : q->coherence->life);
 	answer->number = number;

@@ -18,9 +18,10 @@ from controlplane.netlink import NetlinkSocket
 from controlplane.source import limits
 
 LEASE_S = 0.18
-"""A daemon that is gone is noticed so soon, and a tick."""
+"""A daemon that is gone is noticed so soon, and a tick. Less than LONGEST_LEASE of bpf/cache.h"""
 RENEW_S = 0.05
 LIFE_S = 10.0
+"""Less than LONGEST_LIFE"""
 HOLD_S = 60.0
 _CLOCK_MONOTONIC_COARSE = 6
 HZ = round(1 / time.clock_getres(_CLOCK_MONOTONIC_COARSE))
@@ -89,7 +90,7 @@ class Cache:
 
     @property
     def lease_ok(self) -> bool:
-        return _is_future(self._state.lease, self._clock())
+        return 0 < (self._state.lease - self._clock()) & 0xFFFFFFFF <= round(LEASE_S * HZ)
 
     @property
     def changes(self) -> int:
@@ -196,7 +197,3 @@ class Cache:
                     table[key] = leaf
                 except Exception as error:  # BCC's
                     raise DataplaneError(f"noting neighbours: {error}", ct.get_errno()) from error
-
-
-def _is_future(moment: int, now: int) -> bool:
-    return 0 < (moment - now) & 0xFFFFFFFF < 1 << 31
