@@ -116,12 +116,18 @@ class Cache:
     def configure(self, needed: Key) -> None:
         """Let the key have all that is needed, at once; and nothing more once it was not needed for HOLD_S. Under
         another key nothing is recalled in between, and nothing survives."""
-        if not self.sets or needed == self._key:
+        if not self.sets:
+            return
+        if needed == self._key:
             self._narrower_since = None
+            self._state.known_reasons = needed.reasons
             return
         key = needed
         if self._key is not None and needed | self._key == self._key:
             self._narrower_since = self._narrower_since or time.monotonic()
+            # From now on, not from the end on: a route that needs the wider key after all must not pass unseen
+            # between the count of routes that this rests on and the day the key gets narrower.
+            self._state.known_reasons = needed.reasons
             if time.monotonic() - self._narrower_since < HOLD_S:
                 return
         elif self._key is not None:
