@@ -96,7 +96,7 @@ int redirect_failed(struct bpf_raw_tracepoint_args *ctx)
 	struct way *way = refused.lookup(&slot);
 
 	if (at && way && at->devmap_id == (u32)ctx->args[5]) {
-		way->last_made_ns = bpf_ktime_get_ns();
+		way->last_made_ns = way->last_arrived_ns = bpf_ktime_get_ns();
 		way->frames++;
 	}
 	return 0;

@@ -61,7 +61,9 @@ class Changes:
 
     def replace_nexthop(self, way: int) -> None:
         header = struct.pack("=BBBBI", self._number, 0, _STATIC, 0, 0)
-        body = attribute(_NHA_ID, struct.pack("=I", NEXTHOP_ID)) + attribute(_NHA_OIF, struct.pack("=i", self._out(way)))
+        body = attribute(_NHA_ID, struct.pack("=I", NEXTHOP_ID)) + attribute(
+            _NHA_OIF, struct.pack("=i", self._out(way))
+        )
         body += attribute(_NHA_GATEWAY, self._packed(NEXT_HOP[self._family, way]))
         self._netlink.request(_NEWNEXTHOP, header + body, NLM_F_CREATE | NLM_F_REPLACE)
 
@@ -81,7 +83,9 @@ class Changes:
         self._netlink.request(kind, header + attribute(_RTA_DST, self._packed(prefix[0])) + target, flags)
 
     def _next_hops(self, ways: tuple[int, ...]) -> bytes:
-        gateways = [(self._out(way), attribute(_RTA_GATEWAY, self._packed(NEXT_HOP[self._family, way]))) for way in ways]
+        gateways = [
+            (self._out(way), attribute(_RTA_GATEWAY, self._packed(NEXT_HOP[self._family, way]))) for way in ways
+        ]
         if len(gateways) == 1:
             ifindex, gateway = gateways[0]
             return gateway + attribute(_RTA_OIF, struct.pack("=i", ifindex))
@@ -90,7 +94,11 @@ class Changes:
 
     def _rule(self, prefix: tuple[str, int]) -> bytes:
         header = struct.pack("=BBBBBBBBI", self._number, prefix[1], 0, 0, OTHER_TABLE, 0, 0, _FR_ACT_TO_TBL, 0)
-        return header + attribute(_FRA_DST, self._packed(prefix[0])) + attribute(_FRA_PRIORITY, struct.pack("=I", PRIORITY))
+        return (
+            header
+            + attribute(_FRA_DST, self._packed(prefix[0]))
+            + attribute(_FRA_PRIORITY, struct.pack("=I", PRIORITY))
+        )
 
     def _out(self, way: int) -> int:
         return self._router.ifindexes[PORT_OF[way]]

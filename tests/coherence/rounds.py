@@ -36,6 +36,10 @@ class Outcome:
     arrived_s: list[float] = field(default_factory=list)
     """when the last frame of the old way arrived"""
 
+    def add(self, late_s: float, arrived_s: float) -> None:
+        self.late_s.append(late_s)
+        self.arrived_s.append(arrived_s)
+
     @property
     def worst_s(self) -> float:
         return max(self.late_s)
@@ -54,8 +58,9 @@ class Outcome:
         return self.worst_s <= self.bound_s + CLOCK_S
 
 
-def play(router: Router, traffic: Traffic, scenario: Scenario, family: int, rounds: int) -> list[Outcome]:
-    """`rounds` of each kind of change. The router must be without routes to the traffic's destinations."""
+def play(router: Router, traffic: Traffic, scenario: Scenario, family: int, rounds: int, cached: bool) -> list[Outcome]:
+    """`rounds` of each kind of change; `cached`: frames are recalled before each. The router must be without routes
+    to the traffic's destinations."""
     outcomes: dict[str, Outcome] = {}
     changes = Changes(router, family)
     with scenario.steps(router, changes, family) as steps, on_the_other_core(router), traffic.flowing(family):
@@ -63,24 +68,22 @@ def play(router: Router, traffic: Traffic, scenario: Scenario, family: int, roun
         while not outcomes or any(len(outcome.late_s) < rounds for outcome in outcomes.values()):
             step = steps[number % len(steps)]
             number += 1
-            wait_until_hot(traffic, step.old)
+            wait_until_hot(traffic, step.old, cached)
             if not step.name:
                 step.change()
                 continue
             found = outcomes.setdefault(step.name, Outcome(step.name, family, step.bound_s))
-            late, arrived = _change(traffic, step)
-            found.late_s.append(late)
-            found.arrived_s.append(arrived)
+            found.add(*_change(traffic, step))
             step.afterwards()
     return list(outcomes.values())
 
 
-def wait_until_hot(traffic: Traffic, way: int) -> None:
-    """Frames go that way, recalled from the cache if there is one."""
+def wait_until_hot(traffic: Traffic, way: int, cached: bool) -> None:
+    """Frames go that way, recalled from the cache if it is on."""
     frames, hits = traffic.way(way).frames, traffic.hits()
 
     def hot() -> bool:
-        recalled = not traffic.cached or traffic.hits() >= hits + HOT_FRAMES
+        recalled = not cached or traffic.hits() >= hits + HOT_FRAMES
         return recalled and traffic.way(way).frames >= frames + HOT_FRAMES
 
     until(hot, HOT_TIMEOUT_S, f"way {way} to be hot")
@@ -95,7 +98,8 @@ def _change(traffic: Traffic, step: Step) -> tuple[float, float]:
         until(lambda: traffic.way(step.new).made_ns > watch, NEW_WAY_TIMEOUT_S, "the new way")
     except LabTimeout:
         pass  # the old way says why
-    old = traffic.refused(step.refused_at) if step.refused_at else traffic.way(step.old)
+    seen = [traffic.way(step.old), *([traffic.refused(step.refused_at)] if step.refused_at else [])]
+    old = max(seen, key=lambda way: way.made_ns)
     return (old.made_ns - returned) / 1e9, (old.arrived_ns - returned) / 1e9
 
 

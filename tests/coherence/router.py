@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 r"""A router with a real daemon, and three ways out.
 
-                                  out0 --- 10.0.1.2, fd00:0:0:2::2   way A; at another MAC: way C
-    (generator) in0  [ router ]
-                                  out1 --- 10.0.2.2, fd00:0:0:3::2   way B
+                              out0 --- 10.0.1.2, fd00:0:0:2::2   way A; at another MAC: way C
+(generator) in0  [ router ]
+                              out1 --- 10.0.2.2, fd00:0:0:3::2   way B
 """
 
 import os

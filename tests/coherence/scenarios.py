@@ -38,6 +38,7 @@ class Scenario:
 
     name: str
     steps: Callable[[Router, Changes, int], Iterator[list[Step]]]
+    needs_daemon: bool = False
 
 
 @contextmanager
@@ -130,5 +131,5 @@ SCENARIOS = [
     Scenario("neighbours", _neighbour),
     Scenario("rules", _rule),
     Scenario("nexthops", _nexthop),
-    Scenario("links", _link_down),
+    Scenario("links", _link_down, needs_daemon=True),
 ]

@@ -53,7 +53,6 @@ class Traffic:
     def __init__(self, router: Router, stack: ExitStack):
         self._router = router
         self._cpu = router.cpus[0]
-        self.cached = router.cached
         self._lib = libbpf_of_bcc()
         self._programs = Programs("stamped", self._lib, stack, defines=(f"-DWAYS={WAYS}",))
         self._generators = {family: self._programs.load(f"generate{family}") for family in (4, 6)}
@@ -103,10 +102,11 @@ class Traffic:
         return _AIM.unpack_from(self._aim)[0]
 
     @contextmanager
-    def flowing(self, family: int, source_ports: int = 1) -> Iterator[None]:
-        """Frames of a family for as long as the with block lasts."""
+    def flowing(self, family: int, destinations: int = DESTINATIONS, source_ports: int = 1) -> Iterator[None]:
+        """Frames of a family for as long as the with block lasts; to so many destinations (a power of two), from
+        so many ports (likewise)."""
         made = self.made()
-        _AIM.pack_into(self._aim, 0, made, DESTINATION6, DESTINATION4, DESTINATIONS - 1, source_ports - 1, self._devmap)
+        _AIM.pack_into(self._aim, 0, made, DESTINATION6, DESTINATION4, destinations - 1, source_ports - 1, self._devmap)
         stop, errors = threading.Event(), []
         thread = threading.Thread(target=self._generate, args=(family, stop, errors))
         handler = signal.signal(INTERRUPT, lambda *_: None)

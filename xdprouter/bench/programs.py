@@ -18,9 +18,7 @@ LINE_BYTES = 64
 class Programs:
     """One C file; `stack` takes it away again. Raises ControlPlaneError."""
 
-    def __init__(
-        self, name: str, lib: Libbpf, stack: ExitStack, sequence: int = 0, defines: tuple[str, ...] = ()
-    ):
+    def __init__(self, name: str, lib: Libbpf, stack: ExitStack, sequence: int = 0, defines: tuple[str, ...] = ()):
         self._lib = lib
         self._stack = stack
         self._bcc = compiled(f"bench/{name}.c", (*_defines(sequence), *defines))
