@@ -166,7 +166,8 @@ class Cache:
 
     def withdraw(self, reason: str) -> None:
         """Recall nothing until `settle` is called again."""
-        self.reason = reason
+        if self.sets:
+            self.reason = reason
         self._granted = False
         self._state.lease = self._clock()
 

@@ -23,8 +23,8 @@ MTU_METRIC = struct.pack("=HH", 8, _RTAX_MTU)
 """How an RTAX_MTU attribute begins: a buffer without these bytes holds no route with an MTU."""
 
 
-MULTIPATH_ATTRIBUTE = re.compile(rb"[\x14-\xff][\x00-\x7f]\x09\x00[\x08-\xff]\x00", re.DOTALL)
-"""How an RTA_MULTIPATH attribute begins, with the length of its first next hop: likewise"""
+MULTIPATH_ATTRIBUTE = re.compile(rb"(?:[\x14-\xff]\x00|.[\x01-\x7f])\x09\x00[\x08-\xff]\x00", re.DOTALL)
+"""How an RTA_MULTIPATH attribute of two next hops or more begins, with the length of the first: likewise"""
 
 MULTIPATH, BY_SOURCE, BY_TOS = 1, 2, 4
 """enum reason of bpf/maps.h"""

@@ -74,6 +74,30 @@ def fib_other(addressless, tmp_path_factory) -> Iterator[Router]:
     yield from _router(addressless, tmp_path_factory, "-DFIB_LOOKUP_FLAGS=(1<<4)")
 
 
+@pytest.fixture
+def one_cpu() -> Iterator[None]:
+    """This thread stays on one CPU: each has a cache of its own."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture(scope="session")
+def cached_router(namespace, tmp_path_factory) -> Iterator[Router]:
+    yield from _router(namespace, tmp_path_factory, cache_sets=1024)
+
+
+@pytest.fixture(scope="session")
+def cached_fib_refused(namespace, tmp_path_factory) -> Iterator[Router]:
+    yield from _router(namespace, tmp_path_factory, "-DFIB_LOOKUP_FLAGS=0x8000", cache_sets=1024)
+
+
+@pytest.fixture(scope="session")
+def cached_fib_other(addressless, tmp_path_factory) -> Iterator[Router]:
+    yield from _router(addressless, tmp_path_factory, "-DFIB_LOOKUP_FLAGS=(1<<4)", cache_sets=1024)
+
+
 @pytest.fixture(scope="session")
 def encap_route(namespace) -> None:
     """Lightweight-tunnel routes, 10.50/16 and 2001:db8:50::/48."""
@@ -87,10 +111,10 @@ def encap_route(namespace) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def _router(ns: Namespace, tmp_path_factory, *defines: str) -> Iterator[Router]:
+def _router(ns: Namespace, tmp_path_factory, *defines: str, cache_sets: int = 0) -> Iterator[Router]:
     directory = PinDirectory(tmp_path_factory.mktemp("pins"))
     try:
-        router = Router(ns, directory, defines)
+        router = Router(ns, directory, defines, cache_sets)
         yield router
         router.close()
     finally:

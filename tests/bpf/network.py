@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from pyroute2 import netns
 
+from controlplane.cache_key import Key
 from controlplane.census import count_routes
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
@@ -131,8 +132,8 @@ class Namespace:
             os.close(home)
 
     def ip(self, *lines: str, family: int = 4) -> None:
-        """`ip -batch`; the first line that fails stops it and raises."""
-        command = ["ip", f"-{family}", "-batch", "-"]
+        """`ip -batch`; the first line that fails stops it and raises. `family` 0: none in particular."""
+        command = ["ip", *([f"-{family}"] if family else []), "-batch", "-"]
         with self.entered():
             done = subprocess.run(command, input="\n".join(lines), text=True, capture_output=True)
         if done.returncode != 0:
@@ -234,14 +235,16 @@ def _prefix(number: int, family: int) -> str:
 
 
 class Router:
-    """A data plane over a namespace, with PORTS as far as they are ports."""
+    """A data plane over a namespace, with PORTS as far as they are ports. With `cache_sets` it has a cache, which
+    answers nothing before `grant`."""
 
-    def __init__(self, ns: Namespace, pins: PinDirectory, defines: tuple[str, ...] = ()):
+    def __init__(self, ns: Namespace, pins: PinDirectory, defines: tuple[str, ...] = (), cache_sets: int = 0):
         self.ns = ns
         self.indexes = {name: ns.ifindex(name) for name in PORTS}
         self.slots = {"": 0}
         with ns.entered():
-            self.dataplane = Dataplane(pins, defines)
+            self.dataplane = Dataplane(pins, defines, cache_sets)
+            self.dataplane.cache.__enter__()
             self.dataplane.sync_notes(count_routes().notes)
             for name, port in PORTS.items():
                 if port.is_port:
@@ -252,11 +255,19 @@ class Router:
         with self.ns.entered():
             return self.dataplane.test_run(frame, self.indexes[ingress])
 
+    def grant(self, key: Key) -> None:
+        """Everything announced so far is in force: packets may be answered from the cache, under this key."""
+        cache = self.dataplane.cache
+        cache._key = None if cache.key != key else key  # a narrower key would wait
+        cache.configure(key)
+        cache.settle(cache.changes)
+
     def counters(self) -> dict[str, PortCounters]:
         """By port name; the empty name is slot 0, of devices that are no port."""
         return {name: self.dataplane.counters(slot) for name, slot in self.slots.items()}
 
     def close(self) -> None:
+        self.dataplane.cache.__exit__()
         self.dataplane.close()
 
     def _add(self, name: str, port: Port) -> None:

@@ -12,7 +12,7 @@ from controlplane.events import RoutesNoted, SettingsChanged, Synced
 from controlplane.guard import GuardWatch
 from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkMonitor
 from controlplane.netlink import NetlinkSocket, messages
-from controlplane.notes import RouteNotes
+from controlplane.notes import BY_SOURCE, BY_TOS, MULTIPATH, RouteNotes
 from controlplane.pins import PinDirectory
 from tests.bpf.network import Namespace
 
@@ -79,6 +79,7 @@ def listener(dataplane):
 def _names(notes: RouteNotes) -> dict:
     out = {"own": {str(p) for p in notes.own}, "blackholes": {str(p) for p in notes.blackholes}}
     out["narrow"] = {str(p): mtu for p, mtu in notes.narrow.items()}
+    out["reasons"] = notes.reasons
     return {kind: found for kind, found in out.items() if found}
 
 
@@ -99,7 +100,7 @@ LET_THROUGH = {
     "default with mtu": (4, "route add default via 10.0.0.2 mtu 1300", {"narrow": {"0.0.0.0/0": 1300}}),
     "mtu of several next hops": (
         4, "route add 198.51.100.0/24 mtu 1300 nexthop via 10.0.0.2 nexthop via 10.0.0.3",
-        {"narrow": {"198.51.100.0/24": 1300}},
+        {"narrow": {"198.51.100.0/24": 1300}, "reasons": MULTIPATH},
     ),
 }  # fmt: skip
 
@@ -119,10 +120,54 @@ def test_a_removal_does_not(listener, case):
     assert listener.after(command.replace("add", "del", 1), family) == (RouteNotes(), 0)
 
 
+BY_MORE_THAN_THE_DESTINATION = {
+    "several next hops": (4, "route add 198.51.100.0/24 nexthop via 10.0.0.2 nexthop via 10.0.0.3", MULTIPATH),
+    "several IPv6 next hops": (
+        6, "route add 2001:db8:9::/48 nexthop via 2001:db8::2 dev a0 nexthop via 2001:db8::3 dev a0", MULTIPATH,
+    ),
+    "a tos": (4, "route add 198.51.100.0/24 tos 0x10 via 10.0.0.2", BY_TOS),
+    "a source prefix": (6, "route add 2001:db8:9::/48 from 2001:db8:8::/48 dev a0", BY_SOURCE),
+}  # fmt: skip
+
+
+@pytest.fixture
+def knowing(dataplane):
+    """`knowing(MULTIPATH)`: routes of these kinds are reckoned with, by the key of the cache."""
+    yield lambda reasons: setattr(dataplane.cache._state, "known_reasons", reasons)
+    dataplane.cache._state.known_reasons = 0
+
+
+@pytest.mark.parametrize("case", BY_MORE_THAN_THE_DESTINATION)
+def test_a_route_that_the_key_must_reckon_with_comes_through(listener, case):
+    """And stops the cache, until the daemon has seen to it."""
+    family, command, reason = BY_MORE_THAN_THE_DESTINATION[case]
+    if family == 6:
+        listener.ns.ip("addr add 2001:db8::1/64 dev a0 nodad", family=6)
+    before = listener.dataplane.cache.changes
+    notes, number = listener.after(command, family)
+    assert (notes, number) == (RouteNotes(reasons=reason), 1)
+    assert listener.dataplane.cache.changes == before + 1
+
+
+@pytest.mark.parametrize("case", BY_MORE_THAN_THE_DESTINATION)
+def test_a_route_that_the_key_reckons_with_already_does_not(listener, knowing, case):
+    family, command, reason = BY_MORE_THAN_THE_DESTINATION[case]
+    knowing(reason)
+    if family == 6:
+        listener.ns.ip("addr add 2001:db8::1/64 dev a0 nodad", family=6)
+    before = listener.dataplane.cache.changes
+    assert listener.after(command, family) == (RouteNotes(), 0)
+    assert listener.dataplane.cache.changes == before
+    listener.after(command.replace("add", "del", 1), family)
+    knowing(0)
+    assert listener.after(command.replace("add", "append", 1), family)[1] == 1
+    assert listener.after(command.replace("add", "del", 1), family) == (RouteNotes(), 0)
+    assert listener.dataplane.cache.changes == before + 1, "a removal needs no other key"
+
+
 KEPT_OUT = {
     "unicast": (4, "route add 198.51.100.0/24 via 10.0.0.2"),
     "IPv6 unicast": (6, "route add 2001:db8:9::/48 dev a0"),
-    "several next hops": (4, "route add 198.51.100.0/24 nexthop via 10.0.0.2 nexthop via 10.0.0.3"),
     "source, metric and table": (4, "route add 198.51.100.0/24 via 10.0.0.2 src 10.0.0.1 metric 7 table 100"),
     "unreachable": (4, "route add unreachable 198.51.100.0/24"),
     "prohibit": (4, "route add prohibit 198.51.100.0/24"),

@@ -10,6 +10,7 @@ import pytest
 
 from controlplane import dataplane as dataplane_module
 from controlplane import libbpf, next_hop, source
+from controlplane.cache import _Coherence
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
 from controlplane.interface import Interface
@@ -20,10 +21,22 @@ from tests.bpf.network import PORTS, Namespace, build_links, destination
 
 FRAME = bytes(packets.udp(destination("out", 4)))
 MAPS = {
-    "counters", "interfaces", "low_interfaces", "slot_owners", "tx_ports", "settings", "route_changes", "next_hops",
-    "recent_next_hops", "guard",
+    "counters", "interfaces", "slot_owners", "tx_ports", "settings", "route_changes", "next_hops", "known_neighbours",
 }  # fmt: skip
-PER_CPU = {"counters", "recent_next_hops"}
+PER_CPU = {"counters"}
+CACHE_SETS = 8
+MEMORY = {  # C type of each map of one value, and how many of them
+    "guard": ("u64", "GUARD_ENTRIES"),
+    "coherence": ("struct coherence", "1"),
+    "low_interfaces": ("struct interface", "LOW_IFINDEXES"),
+    "own_source_bits": ("u64", "OWN_SOURCE_WORDS"),
+    "blocks4": ("struct block", "BLOCKS"),
+    "blocks6": ("struct block", "BLOCKS"),
+    "neighbour_generations": ("u32", "ADJACENCY_SETS"),
+    "adjacencies": ("struct adjacency", "ADJACENCY_SETS * ADJACENCY_WAYS * CPUS"),
+    "cache4": ("union set4", "CACHE_SETS * CPUS"),
+    "cache6": ("union set6", "CACHE_SETS * CPUS"),
+}
 FIB_CODES_OF_THE_KERNEL = range(0, 11)
 """BPF_FIB_LKUP_RET_SUCCESS .. BPF_FIB_LKUP_RET_VLAN_FAILURE"""
 
@@ -96,30 +109,90 @@ def test_map_values_are_as_large_as_their_members(router):
     traffic = 8 + 8
     assert {name: ct.sizeof(router.dataplane._bcc[name.encode()].Leaf) for name in MAPS - PER_CPU} == {
         "interfaces": 4 + 4 + 4 + 4 + 6 + 2,
-        "low_interfaces": 4 + 4 + 4 + 4 + 6 + 2,
         "slot_owners": limits["PORT_NAME_LEN"],
         "tx_ports": 4,
         "settings": 4,
         "route_changes": 8 + 8,
-        "guard": 8,
+        "known_neighbours": 6 + 2,
         "next_hops": next_hop.TRAFFIC.size,
     }
     one_cpu = router.dataplane._bcc[b"counters"].sLeaf
-    assert ct.sizeof(one_cpu) == limits["MAX_VERDICTS"] * traffic + traffic + limits["MAX_FIB_CODES"] * 8 + 8
+    assert ct.sizeof(one_cpu) == limits["MAX_VERDICTS"] * traffic + traffic + limits["MAX_FIB_CODES"] * 8 + 8 + 8
     assert ct.sizeof(router.dataplane._bcc[b"next_hops"].Key) == next_hop.HOP.size
-    one_cpu = router.dataplane._bcc[b"recent_next_hops"].sLeaf
-    assert ct.sizeof(one_cpu) == next_hop.RECENT.size << limits["RECENT_NEXT_HOPS_BITS"] <= 32 << 10
+    assert ct.sizeof(router.dataplane._bcc[b"known_neighbours"].Key) == next_hop.HOP.size
+
+
+@pytest.fixture
+def memory(monkeypatch, pins):
+    """A data plane with a cache, and the sizes of C expressions as the compiler that made its program has them."""
+    joined = source.joined
+    made = []
+
+    def sizes(*expressions: str) -> list[int]:
+        # BCC describes a member's type by its text, and cannot read back one that names a struct.
+        values = [f"SIZE{i} = {expression}" for i, expression in enumerate(expressions)]
+        members = [f"char member{i}[SIZE{i}];" for i in range(len(expressions))]
+        table = f"enum {{ {', '.join(values)} }};\nstruct sizes {{ {' '.join(members)} }};\n"
+        monkeypatch.setattr(source, "joined", lambda: f"{joined()}\n{table}BPF_ARRAY(table, struct sizes, 1);")
+        made.append(Dataplane(pins, cache_sets=CACHE_SETS))
+        leaf = made[-1]._bcc[b"table"].Leaf
+        return [getattr(leaf, f"member{i}").size for i in range(len(members))]
+
+    yield made, sizes
+    for dataplane in made:
+        dataplane.close()
+
+
+def test_memory_has_room_for_what_the_program_keeps_there(memory):
+    """The C side indexes with masks of the same constants: what is too small would be memory of somebody else's."""
+    made, sizes = memory
+    wanted = dict(
+        zip(MEMORY, sizes(*(f"sizeof({kind}) * ({number})" for kind, number in MEMORY.values())), strict=True)
+    )
+    have = made[0]._memory.sizes
+    assert have.keys() == wanted.keys()
+    rounded = {"coherence"}
+    assert {name: size for name, size in have.items() if name not in rounded} == {
+        name: size for name, size in wanted.items() if name not in rounded
+    }
+    assert have["coherence"] >= wanted["coherence"]
+    for name, fd in made[0]._memory._fds.items():
+        assert (name, _fdinfo(fd)) == (name, {"key_size": 4, "value_size": have[name], "max_entries": 1})
+
+
+def test_every_memory_of_the_program_is_made():
+    text = source.joined()
+    assert set(re.findall(r"^MEMORY\([\w ]+, (\w+)\)", text, re.MULTILINE)) == MEMORY.keys()
+
+
+def test_python_reads_coherence_where_c_writes_it(memory):
+    _, sizes = memory
+    names = [name for name, _ in _Coherence._fields_]
+    offsets = sizes("sizeof(struct coherence)", *(f"__builtin_offsetof(struct coherence, {n}) + 1" for n in names))
+    ours = [getattr(_Coherence, name).offset + 1 for name in names]
+    assert offsets == [ct.sizeof(_Coherence), *ours]
+
+
+def test_entries_of_the_cache_fill_a_line(memory):
+    _, sizes = memory
+    kinds = ("union set4", "union set6", "struct adjacency")
+    assert sizes(*(f"sizeof({kind})" for kind in kinds)) == [source.limits()["CACHE_LINE"]] * 3
+
+
+def test_the_head_of_an_adjacency_is_what_python_counts(memory):
+    _, sizes = memory
+    assert sizes("sizeof(struct adjacency)", "__builtin_offsetof(struct adjacency, traffic)") == [
+        next_hop.RECENT.size, next_hop.HOP.size,
+    ]  # fmt: skip
 
 
 def test_kernel_and_bcc_agree_about_the_maps(router):
     limits = source.limits()
     entries = {
         "interfaces": limits["MAX_INTERFACES"],
-        "low_interfaces": limits["LOW_IFINDEXES"],
         "settings": 1,
         "route_changes": 1,
-        "guard": 3,
-        "recent_next_hops": 1,
+        "known_neighbours": 4 * limits["MAX_NEXT_HOPS"],
         "next_hops": limits["MAX_NEXT_HOPS"],
     }
     for name in MAPS:

@@ -44,6 +44,7 @@ def test_an_empty_file_gives_every_default(tmp_path):
         mode="native",
         on_exit="keep",
         control_group="xdprouter",
+        cache_entries=262144,
         netlink_receive_buffer=32 << 20,
         neighbour_idle_s=60,
         port=(),
@@ -55,6 +56,7 @@ def test_every_key_is_read(tmp_path):
         mode = "generic"
         on_exit = "detach"
         control_group = "operators"
+        cache_entries = 1000
         netlink_receive_buffer = 65536
         neighbour_idle_s = 5
         [[port]]
@@ -68,6 +70,7 @@ def test_every_key_is_read(tmp_path):
         mode="generic",
         on_exit="detach",
         control_group="operators",
+        cache_entries=1000,
         netlink_receive_buffer=65536,
         neighbour_idle_s=5,
         port=(PortConfig("eth0"), PortConfig("eth1", "native")),
@@ -86,7 +89,8 @@ def test_every_key_is_read(tmp_path):
         ({"MODE": "native"}, "unknown key 'MODE'; known keys: mode, on_exit"),
         (
             {"zzz": 1},
-            "known keys: mode, on_exit, guard, control_group, netlink_receive_buffer, neighbour_idle_s, port",
+            "known keys: mode, on_exit, guard, control_group, cache_entries, netlink_receive_buffer, "
+            "neighbour_idle_s, port",
         ),
         ({"port": [{"nmae": "eth0"}]}, "port: unknown key 'nmae'; did you mean 'name'?"),
         ({"port": [{"name": "eth0", "moed": "native"}]}, "port: unknown key 'moed'; did you mean 'mode'?"),

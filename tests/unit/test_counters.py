@@ -16,7 +16,9 @@ VERDICTS = list(verdicts())
 NOTHING = Traffic()
 
 
-def cpu(ingress: dict[str, Traffic] | None = None, egress=NOTHING, codes=None, errors: int = 0) -> SimpleNamespace:
+def cpu(
+    ingress: dict[str, Traffic] | None = None, egress=NOTHING, codes=None, errors: int = 0, hits: int = 0
+) -> SimpleNamespace:
     """One CPU's struct port_counters, as ctypes shows it."""
     ingress, codes = ingress or {}, codes or {}
     return SimpleNamespace(
@@ -25,15 +27,16 @@ def cpu(ingress: dict[str, Traffic] | None = None, egress=NOTHING, codes=None, e
         egress=egress,
         fib_codes=[codes.get(code, 0) for code in range(limits()["MAX_FIB_CODES"])],
         redirect_errors=errors,
+        cache_hits=hits,
     )
 
 
 def test_cpus_are_summed_and_what_never_occurred_is_left_out():
     counters = PortCounters.from_cpus(
         [
-            cpu({"forward": Traffic(3, 300), "pass_ttl": Traffic(1, 60)}, Traffic(1, 100), {0: 3, 7: 1}, 2),
+            cpu({"forward": Traffic(3, 300), "pass_ttl": Traffic(1, 60)}, Traffic(1, 100), {0: 3, 7: 1}, 2, 5),
             cpu(),
-            cpu({"forward": Traffic(4, 400)}, Traffic(2, 200), {7: 1}, 1),
+            cpu({"forward": Traffic(4, 400)}, Traffic(2, 200), {7: 1}, 1, 6),
         ]
     )
     assert counters == PortCounters(
@@ -41,6 +44,7 @@ def test_cpus_are_summed_and_what_never_occurred_is_left_out():
         egress=Traffic(3, 300),
         fib_codes={0: 3, 7: 2},
         redirect_errors=3,
+        cache_hits=11,
     )
     assert PortCounters.from_cpus([cpu(), cpu()]) == PortCounters()
 

@@ -17,7 +17,10 @@ from tests.unit.test_netlink import IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, li
 
 LEFT = Link(ifindex=5, name="left", mac="02:00:00:00:00:0a", mtu=1500, up=True, carrier=True, kind="veth")
 PLAIN = PortSettings(reverse_path=0, send_redirects=True, ipv6_mtu=1500)
-NOTHING_SPECIAL = Settings(True, 1, 1, False, False, {"left": PLAIN})
+NOTHING_SPECIAL = Settings(
+    ipv6_forwarding=True, hash_policy4=1, hash_policy6=1, rules6_by_protocol=False, rules6_suppress=False,
+    ports={"left": PLAIN},
+)  # fmt: skip
 
 
 def made(settings: Settings = NOTHING_SPECIAL, *, features=NDO_XMIT, guarded=False, wide=False, narrow=NO_NARROW_ROUTE):

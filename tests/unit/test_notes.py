@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 
 from controlplane.netlink import HEADER, attribute
 from controlplane.notes import (
+    BY_SOURCE,
+    BY_TOS,
     MTU_METRIC,
+    MULTIPATH,
+    MULTIPATH_ATTRIBUTE,
     RTMSG,
     RTN_ANYCAST,
     RTN_BLACKHOLE,
@@ -23,7 +27,7 @@ from controlplane.notes import (
 )
 
 RTM_NEWROUTE, RTN_UNICAST, RTN_UNREACHABLE = 24, 1, 7
-RTA_DST, RTA_OIF, RTA_METRICS, RTA_TABLE = 1, 4, 8, 15
+RTA_DST, RTA_OIF, RTA_METRICS, RTA_MULTIPATH, RTA_TABLE = 1, 4, 8, 9, 15
 RTAX_LOCK, RTAX_MTU, RTAX_ADVMSS = 1, 2, 8
 MTU_BIT = 1 << RTAX_MTU
 OWN_TYPES = (RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST)
@@ -41,11 +45,13 @@ def metrics(mtu: int | None = None, lock: int | None = None) -> bytes:
     return attribute(RTA_METRICS, b"".join(rows))
 
 
-def route(text: str, kind: int = RTN_UNICAST, more: bytes = b"", table: int = 254) -> bytes:
+def route(
+    text: str, kind: int = RTN_UNICAST, more: bytes = b"", table: int = 254, source: int = 0, tos: int = 0
+) -> bytes:
     """An RTM_NEWROUTE message; a prefix of length 0 carries no destination, as in the kernel's own."""
     where = ipaddress.ip_network(text)
     family = socket.AF_INET if where.version == 4 else socket.AF_INET6
-    body = RTMSG.pack(family, where.prefixlen, 0, 0, table, 3, 0, kind, 0)
+    body = RTMSG.pack(family, where.prefixlen, source, tos, table, 3, 0, kind, 0)
     body += attribute(RTA_TABLE, struct.pack("=I", table))
     if where.prefixlen:
         body += attribute(RTA_DST, where.network_address.packed)
@@ -108,6 +114,44 @@ def test_blackholes(text):
 def test_other_routes_are_not_of_note(text, kind):
     assert noted(route(text, kind)) == RouteNotes()
     assert noted(route(text, kind, metrics())) == RouteNotes()
+
+
+REASONS = {
+    "several next hops": (dict(more=attribute(RTA_MULTIPATH, bytes(32))), MULTIPATH),
+    "a source prefix": (dict(source=48), BY_SOURCE),
+    "a tos": (dict(tos=0x10), BY_TOS),
+    "all of it": (dict(more=attribute(RTA_MULTIPATH, bytes(32)), source=1, tos=1), MULTIPATH | BY_SOURCE | BY_TOS),
+    "several next hops and an mtu": (dict(more=metrics(1300) + attribute(RTA_MULTIPATH, bytes(32))), MULTIPATH),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+@pytest.mark.parametrize("text", ["198.51.100.0/24", "2001:db8:9::/48", "0.0.0.0/0"])
+@pytest.mark.parametrize("kind", [RTN_UNICAST, RTN_BLACKHOLE, RTN_LOCAL])
+def test_routes_whose_answer_depends_on_more_than_the_destination(case, text, kind):
+    fields, reasons = REASONS[case]
+    assert noted(route(text, kind, **fields)).reasons == reasons
+
+
+@pytest.mark.parametrize("hop", [8, 16, 20, 28, 44])
+def test_multipath_is_found_in_a_buffer_whatever_the_number_of_next_hops(hop):
+    """Whose length goes through every low byte: a count looks into a buffer only if this finds one."""
+    one = struct.pack("=HBBi", hop, 0, 0, 7) + bytes(hop - 8)
+    for number in range(2, 128):
+        data = route("198.51.100.0/24", more=attribute(RTA_MULTIPATH, number * one))
+        assert MULTIPATH_ATTRIBUTE.search(data), number
+    assert not MULTIPATH_ATTRIBUTE.search(route("198.51.100.0/24"))
+    assert not MULTIPATH_ATTRIBUTE.search(route("2001:db8:9::/48", more=metrics(1300)))
+
+
+def test_reasons_add_up():
+    more = attribute(RTA_MULTIPATH, bytes(32))
+    both = noted(route("198.51.100.0/24"), route("2001:db8::/32", source=8), route("10.0.0.0/8", more=more))
+    assert both.reasons == MULTIPATH | BY_SOURCE
+    both.merge(noted(route("10.0.0.0/8", tos=4)))
+    assert both.reasons == MULTIPATH | BY_SOURCE | BY_TOS
+    both.merge(RouteNotes())
+    assert both.reasons == MULTIPATH | BY_SOURCE | BY_TOS
 
 
 @pytest.mark.parametrize("family", [0, socket.AF_UNIX, 28, 128, 129])

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from xdprouter import api, render
 from xdprouter.api import Traffic
 
+NO_CACHE = api.Cache(False, "cache_entries is 0", "", 0, 0, 0, 0, 0, False)
+
 
 def port(name: str = "eth0", **changes) -> api.Port:
     values = dict(
@@ -25,7 +27,7 @@ def status(*ports: api.Port, **changes) -> dict:
     values = dict(
         schema=api.SCHEMA, version="0.1.0", instance="default", pid=77, uptime_s=3.25, program_id=9, in_sync=True,
         out_of_sync_reasons=[], ports=list(ports), fib=api.Fib(10, 20, {"bgp": 25, "kernel": 5}, 61.0),
-        neighbours=api.Neighbours(0, 2, 1), cache=api.Cache(False, "off", 0, 0, 0, 0, 0, False),
+        neighbours=api.Neighbours(0, 2, 1), cache=NO_CACHE,
         guard=api.Guard("refuse", []),
         netlink=api.Netlink(3, 2, 1), daemon=api.Process(90_000_000, 1.5),
         verdicts={"forward": "rewritten and redirected", "pass_ttl": "TTL or hop limit used up"},
