@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
             traceroute tcpdump iputils-ping procps util-linux mount
 
-.PHONY: setup demo test lint bench conformance clean
+.PHONY: setup demo test lint bench conformance coherence clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,10 @@ bench: setup
 # xdprouter beside the plain kernel, packet by packet; PACKETS and SEED may be given.
 conformance: setup
 	$(PYTHON) -m tests.conformance --packets $(or $(PACKETS),1000000) $(if $(SEED),--seed $(SEED)) --report docs/conformance.md
+
+# By how much the old way outlives a change, while traffic flows at full rate.
+coherence: setup
+	$(PYTHON) -m tests.coherence --rounds $(or $(ROUNDS),1000) --report docs/coherence.md
 
 lint: setup
 	$(PYTHON) -m ruff check .

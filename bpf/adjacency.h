@@ -12,9 +12,7 @@
 
 #define ADJACENCIES (ADJACENCY_SETS * ADJACENCY_WAYS)
 
-/*
- * Knuth's multiplicative hash, whose topmost bits depend on all of its input. Behind an IPv4 address are zeros.
- */
+/* Knuth's multiplicative hash, whose upper bits depend on all octets. Behind an IPv4 address are zeros. */
 static __always_inline u32 adjacency_set(const struct next_hop *hop)
 {
 	u64 folded = hop->address[0] ^ hop->address[1] ^ hop->ifindex;

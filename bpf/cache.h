@@ -5,18 +5,24 @@
  * is known to be valid still: the sum of all generations that concern it, as they were before the
  * question was asked (struct coherence). So an answer that is older than a change never matches.
  *
- * A deletion is announced before it happens. While the FIB is unsettled, that is for a while after an
- * announcement, an answer lives for a tick only.
+ * A deletion is announced before it happens, and so is an IPv6 route that makes a node of its own in the tree
+ * (fib6_add() marks the node afterwards). For some ticks after an announcement nothing is remembered; then, for as
+ * long as the FIB may be unsettled, an answer lives for a tick only.
  */
 #pragma once
 #include "adjacency.h"
 #include "maps.h"
 #include "parse.h"
 
-#define BLACKHOLE_NUMBER 0xffff
-#define SHORT_LIFE 1       /* the coarse clock's next tick ends it */
-#define UNSETTLED_TIME 128
-#define LONGEST_LEASE 1024
+#define BLACKHOLE_NUMBER 0x2000 /* no adjacency has it */
+#define NUMBER_MASK 0x3fff
+#define IN_DEMAND 0x8000        /* recalled since the set last looked for room */
+/* In jiffies */
+#define SHORT_LIFE 1          /* the next tick ends it */
+#define LONGEST_LIFE (16 * HZ) /* more than any answer's, so that one of days ago is not taken for a new one */
+#define LONGEST_LEASE (HZ / 4)
+#define UNSETTLED_TIME (HZ / 8)
+#define FRESH_TIME (HZ / 100 + 1) /* of which so long nothing is remembered */
 
 /* Everything that the kernel's answer can depend on, in network order; masked by struct coherence. */
 struct key4 {
@@ -37,7 +43,7 @@ struct key6 {
 struct answer {
 	u32 stamp;
 	u32 expires;
-	u16 number; /* of an adjacency, or BLACKHOLE_NUMBER */
+	u16 number; /* of an adjacency, or BLACKHOLE_NUMBER; and IN_DEMAND */
 	u16 mtu;
 };
 
@@ -96,18 +102,22 @@ struct question {
 #define IPV4 0
 #define IPV6 1
 
+/* In jiffies: no call, just a load. */
 static __always_inline u32 coarse_time(void)
 {
-	return bpf_ktime_get_coarse_ns() >> 20;
+	return bpf_jiffies64();
 }
 
-/*
- * Whether a time is yet to come. None is further ahead than `span`: what seems so is long past, from before the clock's
- * 32 bits began anew.
- */
-static __always_inline bool is_ahead(u32 time, u32 now, u32 span)
+/* The clock goes round in 32 bits, and is about to when the machine boots: what is further ahead is long past. */
+static __always_inline bool is_ahead(u32 time, u32 now, u32 at_most)
 {
-	return time - now - 1 < span;
+	return time - now - 1 < at_most;
+}
+
+/* How much is left of the time in which the FIB may not be yet what was announced. */
+static __always_inline u32 unsettled_for(u32 until, u32 now)
+{
+	return is_ahead(until, now, UNSETTLED_TIME) ? until - now : 0;
 }
 
 static __always_inline u32 neighbour_generation(u32 number)
@@ -132,20 +142,25 @@ static __always_inline bool may_recall(struct question *q, u32 family, struct bl
 	return true;
 }
 
-static __always_inline bool recall(const struct question *q, const struct answer *answer, struct way_out *way)
+static __always_inline bool recall(const struct question *q, struct answer *answer, struct way_out *way)
 {
+	u32 number = answer->number & NUMBER_MASK, stamp = q->generation;
 	struct adjacency *adjacency;
 
-	if (!is_ahead(answer->expires, q->now, q->coherence->life))
+	if (!is_ahead(answer->expires, q->now, LONGEST_LIFE))
 		return false;
 	way->mtu = answer->mtu;
-	if (answer->number == BLACKHOLE_NUMBER) {
-		way->adjacency = NULL;
-		return answer->stamp == q->generation;
+	way->adjacency = NULL;
+	if (number != BLACKHOLE_NUMBER) {
+		adjacency = adjacency_of(number);
+		way->adjacency = adjacency;
+		stamp += neighbour_generation(number) + adjacency->version;
 	}
-	adjacency = adjacency_of(answer->number);
-	way->adjacency = adjacency;
-	return answer->stamp == q->generation + neighbour_generation(answer->number) + adjacency->version;
+	if (answer->stamp != stamp)
+		return false;
+	if (!(answer->number & IN_DEMAND))
+		answer->number |= IN_DEMAND;
+	return true;
 }
 
 /*
@@ -155,15 +170,18 @@ static __always_inline bool recall(const struct question *q, const struct answer
 static __always_inline bool write_answer(const struct question *q, struct answer *answer, u32 family, u32 number,
 					 const struct way_out *way)
 {
-	u32 stamp = q->generation;
-	bool unsettled;
+	u32 stamp = q->generation, unsettled, of_family;
 
 	if (way->adjacency)
 		stamp += neighbour_generation(number) + way->adjacency->version;
 	if (READ_ONCE(q->coherence->neighbours) != q->neighbours)
 		return false;
-	unsettled = is_ahead(READ_ONCE(q->block->unsettled), q->now, UNSETTLED_TIME) ||
-		    is_ahead(READ_ONCE(q->coherence->unsettled[family]), q->now, UNSETTLED_TIME);
+	unsettled = unsettled_for(READ_ONCE(q->block->unsettled), q->now);
+	of_family = unsettled_for(READ_ONCE(q->coherence->unsettled[family]), q->now);
+	if (of_family > unsettled)
+		unsettled = of_family;
+	if (unsettled > UNSETTLED_TIME - FRESH_TIME)
+		return false;
 	answer->stamp = stamp;
 	answer->expires = q->now + (unsettled ? SHORT_LIFE : q->coherence->life);
 	answer->number = number;
@@ -187,17 +205,55 @@ static __always_inline u32 block6_of(__be32 first_word)
 	return mix(0, htonl(first_word) >> 8) >> 20 & (BLOCKS - 1);
 }
 
-#if CACHE_SETS
-/* By the topmost bits of the hash: only they depend on a word's last byte, which tells the hosts of a subnet apart. */
-static __always_inline u32 cache_index(u32 hash)
+/* 1 or 0, without a branch. */
+static __always_inline u32 is_zero(u32 x)
 {
-	return this_cpu() * CACHE_SETS + ((u64)hash * CACHE_SETS >> 32);
+	return ((u64)x - 1) >> 63;
 }
 
-/* Which entry of a full set makes room: any, since whoever is in demand comes back soon. */
-static __always_inline u32 any_of(u32 ways)
+#if CACHE_SETS
+/* The upper bits of a product: only they depend on all bits of the last word, so on an address's last octet. */
+static __always_inline u32 cache_index(u32 hash)
 {
-	return bpf_get_prandom_u32() & (ways - 1);
+	return this_cpu() * CACHE_SETS + (u32)((u64)hash * CACHE_SETS >> 32);
+}
+
+/*
+ * Which entry makes room: one that has not been recalled since the last time, so that a destination seen once
+ * does not push out those in demand. If all have been, any; and they have to show it again.
+ */
+static __always_inline bool makes_room(struct answer *answer)
+{
+	if (!(answer->number & IN_DEMAND))
+		return true;
+	answer->number &= ~IN_DEMAND;
+	return false;
+}
+
+static __always_inline struct narrow4 *room4(union set4 *set)
+{
+	u32 first = bpf_get_prandom_u32();
+
+#pragma unroll
+	for (int i = 0; i < 3; i++) {
+		if (makes_room(&set->narrow[(first + i) & 3].answer))
+			return &set->narrow[(first + i) & 3];
+	}
+	return &set->narrow[(first + 3) & 3];
+}
+
+static __always_inline struct wide4 *room4_wide(union set4 *set)
+{
+	u32 first = bpf_get_prandom_u32();
+
+	return &set->wide[(makes_room(&set->wide[first & 1].answer) ? first : first + 1) & 1];
+}
+
+static __always_inline struct narrow6 *room6(union set6 *set)
+{
+	u32 first = bpf_get_prandom_u32();
+
+	return &set->narrow[(makes_room(&set->narrow[first & 1].answer) ? first : first + 1) & 1];
 }
 
 static __always_inline struct block *block4(const struct packet *p)
@@ -228,17 +284,20 @@ static __always_inline bool recall4(struct question *q, const struct packet *p, 
 	if (!may_recall(q, IPV4, block4(p)))
 		return false;
 	if (!q->wide) {
-		u32 destination = p->ipv4->daddr;
+		u32 destination = p->ipv4->daddr, way_number;
+		struct narrow4 *narrow;
 
 		set = &cache4()[cache_index(mix(0, destination))];
-#pragma unroll
-		for (int i = 0; i < 4; i++) {
-			if (set->narrow[i].destination == destination) {
-				q->entry = &set->narrow[i];
-				return recall(q, &set->narrow[i].answer, way);
-			}
+		/* Which of the four it is cannot be predicted, so no branch asks. */
+		way_number = is_zero(set->narrow[1].destination ^ destination) |
+			     is_zero(set->narrow[2].destination ^ destination) << 1 |
+			     is_zero(set->narrow[3].destination ^ destination) * 3;
+		narrow = &set->narrow[way_number & 3];
+		if (narrow->destination == destination) {
+			q->entry = narrow;
+			return recall(q, &narrow->answer, way);
 		}
-		q->entry = &set->narrow[any_of(4)];
+		q->entry = room4(set);
 		return false;
 	}
 	key4(&key, q->coherence, p, slot);
@@ -251,7 +310,7 @@ static __always_inline bool recall4(struct question *q, const struct packet *p, 
 			return recall(q, &set->wide[i].answer, way);
 		}
 	}
-	q->entry = &set->wide[any_of(2)];
+	q->entry = room4_wide(set);
 	return false;
 }
 
@@ -329,7 +388,7 @@ static __always_inline bool recall6(struct question *q, const struct packet *p, 
 				return recall(q, &set->narrow[i].answer, way);
 			}
 		}
-		q->entry = &set->narrow[any_of(2)];
+		q->entry = room6(set);
 		return false;
 	}
 	key6(&key, q->coherence, p, slot);

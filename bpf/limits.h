@@ -16,7 +16,9 @@
 #define MAX_NARROW_ROUTES 65536
 #define MAX_BLACKHOLES 65536
 #define ADJACENCY_WAYS 4
+#ifndef ADJACENCY_SETS /* tests want fewer */
 #define ADJACENCY_SETS 2048 /* a power of two; a CPU has 8,192 adjacencies of 64 bytes */
+#endif
 #define BLOCKS 4096         /* of destinations, which one route event invalidates together */
 #define CACHE_LINE 64
 #define DEFAULT_CACHE_SETS 65536 /* a CPU and family: 4 MiB, 256k IPv4 or 128k IPv6 destinations */

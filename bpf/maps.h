@@ -165,7 +165,7 @@ MEMORY(struct adjacency, adjacencies)
 /*
  * What makes cached answers of the FIB void. Generations only ever go up; whoever remembers an answer
  * remembers with it the sum of those that concern it, as they were before the question. Times are in
- * units of 2^20 ns (about a millisecond) of CLOCK_MONOTONIC_COARSE, in 32 bits.
+ * jiffies, in 32 bits.
  */
 enum reason {
 	MULTIPATH = 0x1, /* several next hops: the rest of the packet chooses one */

@@ -17,12 +17,16 @@
 #define htonl(x) __builtin_bswap32(x)
 
 #define IPV6_FRAGMENT_HEADER_LEN 8
+/* A first buffer that is not larger, and holds the whole datagram, is all there is: drivers fill it first, or split
+ * off the headers. */
+#define SURELY_ONE_BUFFER 2048
 #define IPV4_FRAGMENT_MASK htons(0x3fff) /* more-fragments flag and offset */
 #define IPV4_OFFSET_MASK htons(0x1fff)
 
 struct packet {
 	void *data;
 	void *data_end;   /* end of the linear part */
+	struct xdp_md *ctx;
 	u32 frame_len;    /* of all buffers */
 	u32 linear_len;
 	u16 ethertype;    /* network order; the only thing that decides v4 or v6 */
@@ -63,10 +67,13 @@ static __always_inline enum verdict parse_ethernet(struct packet *p, const u8 po
 }
 
 /* The datagram must fill the frame, but for the padding of a minimum-size frame: the kernel trims. */
-static __always_inline enum verdict check_length(const struct packet *p)
+static __always_inline enum verdict check_length(struct packet *p)
 {
 	u32 filled = sizeof(struct ethhdr) + p->datagram_len;
 
+	/* Asked only where there may be more buffers than one: the call costs as much as a lookup. */
+	if (filled > p->linear_len || p->linear_len > SURELY_ONE_BUFFER)
+		p->frame_len = bpf_xdp_get_buff_len(p->ctx);
 	if (filled > p->frame_len)
 		return PASS_MALFORMED;
 	if (filled < p->frame_len && p->frame_len > MIN_FRAME_LEN)

@@ -138,6 +138,7 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 int router(struct xdp_md *ctx)
 {
 	struct packet p = {
+		.ctx = ctx,
 		.data = (void *)(long)ctx->data,
 		.data_end = (void *)(long)ctx->data_end,
 	};
@@ -148,10 +149,11 @@ int router(struct xdp_md *ctx)
 
 	if (!port)
 		return XDP_PASS;
-	p.frame_len = bpf_xdp_get_buff_len(ctx);
-	p.linear_len = p.data_end - p.data;
+	p.linear_len = p.frame_len = p.data_end - p.data;
 	if (ingress)
 		verdict = route(ctx, &p, ingress, port);
+	if (verdict != FORWARD)
+		p.frame_len = bpf_xdp_get_buff_len(ctx);
 	count(&port->ingress[bounded(verdict)], p.frame_len);
 	return xdp_action(verdict);
 }

@@ -8,7 +8,7 @@ Python's business: socket filters void answers inside the kernel (bpf/coherence.
 
 import ctypes as ct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from controlplane import neighbour, next_hop
 from controlplane.cache_key import Key
@@ -17,13 +17,15 @@ from controlplane.memory import Memory
 from controlplane.netlink import NetlinkSocket
 from controlplane.source import limits
 
-LEASE_UNITS = 180
-"""Of 2^20 ns: 189 ms. A daemon that is gone is noticed so soon."""
+LEASE_S = 0.18
+"""A daemon that is gone is noticed so soon, and a tick. Less than LONGEST_LEASE of bpf/cache.h"""
 RENEW_S = 0.05
 LIFE_S = 10.0
+"""Less than LONGEST_LIFE"""
 HOLD_S = 60.0
-_UNITS_PER_S = 1e9 / (1 << 20)
 _CLOCK_MONOTONIC_COARSE = 6
+HZ = round(1 / time.clock_getres(_CLOCK_MONOTONIC_COARSE))
+"""Of the kernel: its ticks, jiffies, a second"""
 
 _RTNLGRP_NEIGH = 3
 _RTNLGRP_SETTINGS = (1, 5, 8, 9, 19, 24, 25, 32)
@@ -49,14 +51,17 @@ def cache_sets(entries: int) -> int:
 
 class Cache:
     """`tables`: BCC's tables by name; `sets`: of one CPU and family, 0 for no cache; `filters`: name of a program
-    in bpf/coherence_events.h -> fd."""
+    in bpf/coherence_events.h -> fd; `clock`: jiffies, in 32 bits."""
 
-    def __init__(self, tables, memory: Memory, sets: int, cpus: int, filters: Mapping[str, int]):
+    def __init__(
+        self, tables, memory: Memory, sets: int, cpus: int, filters: Mapping[str, int], clock: Callable[[], int]
+    ):
         self.sets = sets
         self.reason = "" if sets else "cache_entries is 0"
         """Why nothing is cached; empty if something is"""
         self._cpus = cpus
         self._filters = filters
+        self._clock = clock
         self._known_neighbours = tables[b"known_neighbours"]
         self._memory = memory
         self._state = _Coherence.from_buffer(memory.view("coherence"))
@@ -85,7 +90,7 @@ class Cache:
 
     @property
     def lease_ok(self) -> bool:
-        return _is_future(self._state.lease, _now())
+        return 0 < (self._state.lease - self._clock()) & 0xFFFFFFFF <= round(LEASE_S * HZ)
 
     @property
     def changes(self) -> int:
@@ -98,12 +103,12 @@ class Cache:
             self._listen("neighbour_event", (_RTNLGRP_NEIGH,))
             self._listen("setting_event", _RTNLGRP_SETTINGS)
             self._note_neighbours()
-            self._state.life = round(LIFE_S * _UNITS_PER_S)
+            self._state.life = round(LIFE_S * HZ)
         return self
 
     def __exit__(self, *_) -> None:
         self._granted = False
-        self._state.lease = _now()
+        self._state.lease = self._clock()
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
@@ -111,19 +116,25 @@ class Cache:
     def configure(self, needed: Key) -> None:
         """Let the key have all that is needed, at once; and nothing more once it was not needed for HOLD_S. Under
         another key nothing is recalled in between, and nothing survives."""
-        if not self.sets or needed == self._key:
+        if not self.sets:
+            return
+        if needed == self._key:
             self._narrower_since = None
+            self._state.known_reasons = needed.reasons
             return
         key = needed
         if self._key is not None and needed | self._key == self._key:
             self._narrower_since = self._narrower_since or time.monotonic()
+            # From now on, not from the end on: a route that needs the wider key after all must not pass unseen
+            # between the count of routes that this rests on and the day the key gets narrower.
+            self._state.known_reasons = needed.reasons
             if time.monotonic() - self._narrower_since < HOLD_S:
                 return
         elif self._key is not None:
             key = needed | self._key
         self._narrower_since = None
         granted, self._granted = self._granted, False
-        self._state.lease = _now()
+        self._state.lease = self._clock()
         self.invalidate()
         if self._key is not None:
             self._clear()
@@ -151,14 +162,14 @@ class Cache:
     def renew(self) -> None:
         """Say that the daemon lives; at least every RENEW_S."""
         if self._granted:
-            self._state.lease = (_now() + LEASE_UNITS) & 0xFFFFFFFF
+            self._state.lease = (self._clock() + round(LEASE_S * HZ)) & 0xFFFFFFFF
 
     def withdraw(self, reason: str) -> None:
         """Recall nothing until `settle` is called again."""
         if self.sets:
             self.reason = reason
         self._granted = False
-        self._state.lease = _now()
+        self._state.lease = self._clock()
 
     def close(self) -> None:
         del self._state
@@ -193,12 +204,3 @@ class Cache:
                     table[key] = leaf
                 except Exception as error:  # BCC's
                     raise DataplaneError(f"noting neighbours: {error}", ct.get_errno()) from error
-
-
-def _now() -> int:
-    return (time.clock_gettime_ns(_CLOCK_MONOTONIC_COARSE) >> 20) & 0xFFFFFFFF
-
-
-def _is_future(moment: int, now: int) -> bool:
-    """is_ahead() of bpf/cache.h, for a lease."""
-    return (moment - now - 1) & 0xFFFFFFFF < LEASE_UNITS

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from controlplane import libbpf, next_hop, source
-from controlplane.cache import Cache
+from controlplane.cache import HZ, Cache
 from controlplane.counters import PortCounters
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, MissingDependency, NetlinkError
 from controlplane.interface import Interface
@@ -56,7 +56,7 @@ class Dataplane:
         self._lib = Libbpf(_import_bcc().lib)
         cpus = 1 << (self._lib.possible_cpus() - 1).bit_length()
         self._memory = Memory(self._lib, pins.maps, cpus, cache_sets)
-        sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}")
+        sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
         self._bcc = _compile(pins.maps, (*defines, *sizes, *self._memory.defines))
         self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
         self.route_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_event")
@@ -66,9 +66,10 @@ class Dataplane:
         }
         """Name of the program in bpf/guard_events.h -> fd; GuardWatch attaches them."""
         self._coherence_filter_fds = {
-            name: self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, name) for name in ("neighbour_event", "setting_event")
+            name: self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, name)
+            for name in ("neighbour_event", "setting_event", "tell_time")
         }
-        self.cache = Cache(self._bcc, self._memory, cache_sets, cpus, self._coherence_filter_fds)
+        self.cache = Cache(self._bcc, self._memory, cache_sets, cpus, self._coherence_filter_fds, self._jiffies)
         self._guard = (ct.c_uint64 * 3).from_buffer(self._memory.view("guard"))
         self._tracepoint = self._lib.raw_tracepoint_open(
             "xdp_redirect_err", self._load(libbpf.BPF_PROG_TYPE_RAW_TRACEPOINT, "redirect_failed")
@@ -273,6 +274,12 @@ class Dataplane:
         if kind != libbpf.BPF_PROG_TYPE_XDP:
             return self._lib.load(kind, name, code)
         return self._lib.load(kind, name, code, flags=libbpf.BPF_F_XDP_HAS_FRAGS, attach_type=libbpf.BPF_ATTACH_XDP)
+
+    def _jiffies(self) -> int:
+        frame = bytes(14)  # a socket filter is not run on less
+        options = TestRunOpts(data_in=ct.addressof(ct.create_string_buffer(frame, 14)), data_size_in=14, repeat=1)
+        self._lib.test_run(self._coherence_filter_fds["tell_time"], options)
+        return options.retval
 
     def _link_alive(self, ifindex: int) -> bool:
         with _closing(self._lib.get(str(self._pins.link(ifindex)))) as link:

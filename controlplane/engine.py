@@ -189,7 +189,10 @@ class Engine:
             for event in self._monitor.read_now():
                 self._known.take(event)
         try:
+            before = self._known.settings
             self._known.read_settings(self._ports.modes)
+            if self._known.settings != before:
+                cache.invalidate()  # most sysctls change without a word, and the key may stay as it is
             self._look_for_firewalls()
             self._dataplane.sync_notes(self._known.routes.notes)
             for name in self._ports.modes:

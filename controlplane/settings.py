@@ -57,6 +57,8 @@ class Settings:
     """net.ipv6.conf.all.forwarding, without which ip6_forward() drops whatever the device's own says"""
     hash_policy4: int = HASH_INNER
     hash_policy6: int = HASH_INNER
+    hash_seed: int = 0
+    """net.ipv4.fib_multipath_hash_seed, of both families; 0 on kernels without (6.11)"""
     rules6_by_protocol: bool = True
     """an IPv6 rule matches protocol or ports"""
     rule_selectors: frozenset[str] = frozenset(SELECTORS)
@@ -80,6 +82,7 @@ def read(names: Iterable[str]) -> Settings:
         ipv6_forwarding=bool(_integer("ipv6/conf/all/forwarding", 0)),
         hash_policy4=_integer("ipv4/fib_multipath_hash_policy", HASH_LAYER_3),
         hash_policy6=_integer("ipv6/fib_multipath_hash_policy", HASH_LAYER_3),
+        hash_seed=_integer("ipv4/fib_multipath_hash_seed", 0),
         rules6_by_protocol=bool(rules6 & {_FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE}),
         rule_selectors=frozenset(selector for kind in rules4 | rules6 for selector in _selectors(kind)),
         nexthop_groups=_has_nexthop_groups(),

@@ -19,12 +19,12 @@ MANY = 700
 
 @pytest.fixture
 def own_router(pins):
-    """A router of the test's own, whose maps may be filled."""
+    """A router of the test's own, whose maps may be filled; a CPU has few places."""
     ns = Namespace()
     try:
         build_links(ns)
         build_routes(ns)
-        router = Router(ns, pins)
+        router = Router(ns, pins, ("-DADJACENCY_SETS=64",))
         yield router
         router.close()
     finally:

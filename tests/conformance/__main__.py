@@ -31,6 +31,7 @@ def main() -> int:
     def say(result: Result) -> None:
         print(
             f"{time.monotonic() - started:6.1f} s  {result.configuration.name}: {result.packets} packets, {result.fast} fast, "
+            f"{result.hits} of them recalled, "
             f"{len(result.differences)} differences, {result.not_shrunk} more, {sum(result.known.values())} known, "
             f"{result.unsteady} unsteady batches",
             flush=True,

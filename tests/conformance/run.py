@@ -54,6 +54,8 @@ class Result:
     shrunk: int = 0
     not_shrunk: int = 0
     """generated packets that differed after MAX_SHRUNK others"""
+    hits: int = 0
+    """packets whose way was recalled, not looked up"""
     unsteady: int = 0
     """batches that differed once, and not when they were sent again"""
 
@@ -87,6 +89,7 @@ def compare(one: Configuration, packets: int, seed: int, cases: Iterable[Case] =
                 Difference(one.name, f"nobody is asked at {port}", port, frame, "asks", "nothing")
             )
         result.verdicts = pair.counters()
+        result.hits = pair.status()["cache"]["hits"]
         return result
 
 

@@ -15,6 +15,7 @@ from xdprouter.errors import UsageError, XdprouterError
 
 MAX_ROUTES = {4: 2_000_000, 6: 1_000_000}
 MAX_NEXT_HOPS = 200
+MAX_CACHE_ENTRIES = 1 << 24
 MAX_UPDATES = 1_000_000
 MAX_ROUNDS = 1_000
 MAX_PROGRAMS = 8
@@ -39,6 +40,7 @@ def add_parser(commands) -> None:
     what.add_argument("--routes", metavar="N,N", help=f"IPv4 routes; default: {_list(Plan.routes)}; 0: none")
     what.add_argument("--routes6", metavar="N,N", help=f"IPv6 routes; default: {_list(Plan.routes6)}; 0: none")
     what.add_argument("--next-hops", metavar="N", help="neighbours that the routes are spread over; default: 1")
+    what.add_argument("--cache-entries", metavar="N", help="of xdprouter's destination cache; default: 262144")
     what.add_argument("--destinations", metavar="D,D", help=f"default: {_list(Plan.destinations)}")
     what.add_argument("--updates", metavar="N,N", help=f"route updates a second; default: {_list(Plan.updates)}")
     what.add_argument("--cores", metavar="N,N", help=f"default: {_list(Plan.cores)}, as far as there are so many")
@@ -104,6 +106,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         ("cores", "--cores", _numbers(1, cpus)),
         ("sizes", "--sizes", _sizes),
         ("next_hops", "--next-hops", lambda option, text: _whole(option, text, 1, MAX_NEXT_HOPS)),
+        ("cache_entries", "--cache-entries", lambda option, text: _whole(option, text, 1, MAX_CACHE_ENTRIES)),
         ("rounds", "--rounds", lambda option, text: _whole(option, text, 1, MAX_ROUNDS)),
         ("seconds", "--seconds", _seconds),
         ("packets", "--packets", lambda option, text: _whole(option, text, MIN_PACKETS, MAX_PACKETS)),

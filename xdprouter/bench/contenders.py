@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane import libbpf
-from controlplane.cache import RENEW_S
+from controlplane.cache import RENEW_S, cache_sets
 from controlplane.cache_key import Key
 from controlplane.dataplane import Dataplane
 from controlplane.errors import DataplaneError
@@ -20,7 +20,6 @@ from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
 from controlplane.netlink import NetlinkSocket
 from controlplane.pins import PinDirectory
 from controlplane.reconcile import SetInterface, Transmit
-from controlplane.source import limits
 from xdprouter.bench import network
 from xdprouter.bench.results import PLAIN, ROUTER
 from xdprouter.errors import UsageError, XdprouterError
@@ -50,10 +49,10 @@ class Contender:
     """is slower with destinations that it has not seen yet, so must see all before it is measured"""
 
 
-def make_dataplane(contender: str, pins: PinDirectory) -> Dataplane:
+def make_dataplane(contender: str, pins: PinDirectory, cache_entries: int) -> Dataplane:
     """The router's program as a contender is to have it: `plain` asks the FIB about every packet,
     `xdprouter` is as shipped."""
-    return Dataplane(pins, cache_sets=limits()["DEFAULT_CACHE_SETS"] if contender == ROUTER else 0)
+    return Dataplane(pins, cache_sets=cache_sets(cache_entries) if contender == ROUTER else 0)
 
 
 class Router:
@@ -63,11 +62,11 @@ class Router:
     `stop`, in threads of this process. They go around everything: the routes too change between them.
     """
 
-    def __init__(self, name: str, directory: Path, ports: dict[str, int], stack: ExitStack):
+    def __init__(self, name: str, directory: Path, ports: dict[str, int], cache_entries: int, stack: ExitStack):
         self.name = name
         pins = PinDirectory(directory)
         stack.callback(_remove, pins)
-        self._dataplane = make_dataplane(name, pins)
+        self._dataplane = make_dataplane(name, pins, cache_entries)
         stack.callback(self._dataplane.close)
         self._routes = NetlinkSocket(receive_buffer=4096)
         self._stopped = threading.Event()
@@ -108,11 +107,11 @@ class Router:
         return Contender(self.name, self._dataplane.program_fd, remembers=self.name == ROUTER)
 
 
-def routers(directory: Path, ports: dict[str, int], stack: ExitStack) -> list[Router]:
+def routers(directory: Path, ports: dict[str, int], cache_entries: int, stack: ExitStack) -> list[Router]:
     """Both ways of the product, each with pins of its own under `directory`."""
     out = []
     for name in (PLAIN, ROUTER):
-        out.append(Router(name, directory / name, ports, stack))
+        out.append(Router(name, directory / name, ports, cache_entries, stack))
         stack.callback(out[-1].stop)
         out[-1].start()
     return out

@@ -21,6 +21,8 @@ class Plan:
     cores: tuple[int, ...] = (1, 2)
     sizes: tuple[str, ...] = ("64", "imix", "1500")
     next_hops: int = 1
+    cache_entries: int = 1 << 18
+    """as the configuration's key: of the contender `xdprouter`"""
     rounds: int = 5
     seconds: float = 0.25
     """of each contender in each round, about"""

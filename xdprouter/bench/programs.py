@@ -18,22 +18,22 @@ LINE_BYTES = 64
 class Programs:
     """One C file; `stack` takes it away again. Raises ControlPlaneError."""
 
-    def __init__(self, name: str, lib: Libbpf, stack: ExitStack, sequence: int = 0):
+    def __init__(self, name: str, lib: Libbpf, stack: ExitStack, sequence: int = 0, defines: tuple[str, ...] = ()):
         self._lib = lib
         self._stack = stack
-        self._bcc = compiled(f"bench/{name}.c", _defines(sequence))
+        self._bcc = compiled(f"bench/{name}.c", (*_defines(sequence), *defines))
         stack.callback(self._bcc.cleanup)
 
     def table(self, name: str):
         """A map, as BCC has it."""
         return self._bcc[name.encode()]
 
-    def load(self, name: str) -> int:
+    def load(self, name: str, kind: int = libbpf.BPF_PROG_TYPE_XDP) -> int:
         """Its fd. With the router's flags: programs that share a prog array or a devmap must agree on them."""
         code = self._bcc.dump_func(name.encode())
-        fd = self._lib.load(
-            libbpf.BPF_PROG_TYPE_XDP, name, code, flags=libbpf.BPF_F_XDP_HAS_FRAGS, attach_type=libbpf.BPF_ATTACH_XDP
-        )
+        is_xdp = kind == libbpf.BPF_PROG_TYPE_XDP
+        flags = {"flags": libbpf.BPF_F_XDP_HAS_FRAGS, "attach_type": libbpf.BPF_ATTACH_XDP} if is_xdp else {}
+        fd = self._lib.load(kind, name, code, **flags)
         self._stack.callback(os.close, fd)
         return fd
 
