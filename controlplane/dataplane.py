@@ -54,11 +54,15 @@ class Dataplane:
         self._pins = pins
         self.taken_over = pins.open()
         self._lib = Libbpf(_import_bcc().lib)
-        cpus = 1 << (self._lib.possible_cpus() - 1).bit_length()
+        cpus = _table_cpus(self._lib)
         self._memory = Memory(self._lib, pins.maps, cpus, cache_sets)
         sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
-        self._bcc = _compile(pins.maps, (*defines, *sizes, *self._memory.defines))
-        self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
+        try:
+            self._bcc = _compile(pins.maps, (*defines, *sizes, *self._memory.defines))
+            self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
+        except DataplaneError:
+            self._memory.close()
+            raise
         self.route_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_event")
         self.guard_filter_fds = {
             name: self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, name)
@@ -385,6 +389,15 @@ def compiled(main: str, defines: tuple[str, ...]):
         return bcc.BPF(text=source.joined(main).encode(), cflags=flags)
     except Exception as error:  # as above
         raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/{main}: {error}") from error
+
+
+def _table_cpus(lib: Libbpf) -> int:
+    return 1 << (lib.possible_cpus() - 1).bit_length()
+
+
+def table_cpus() -> int:
+    """How many CPUs tables of one for each CPU are made for: a power of two. Raises MissingDependency."""
+    return _table_cpus(libbpf_of_bcc())
 
 
 def libbpf_of_bcc() -> Libbpf:
