@@ -44,7 +44,8 @@ static __always_inline u32 reasons_of(const struct route_message *message)
 	       (message->route.rtm_tos ? BY_TOS : 0);
 }
 
-static __always_inline bool is_of_note(const struct route_message *message)
+/* Blackholes beyond the room drop as well; which of them are counted one by one is found out later. */
+static __always_inline bool is_of_note(struct route_census *census, const struct route_message *message)
 {
 	if (message->header.nlmsg_type != RTM_NEWROUTE)
 		return false;
@@ -52,8 +53,12 @@ static __always_inline bool is_of_note(const struct route_message *message)
 	case RTN_LOCAL:
 	case RTN_BROADCAST:
 	case RTN_ANYCAST:
-	case RTN_BLACKHOLE:
 		return true;
+	case RTN_BLACKHOLE:
+		if (census->blackhole_room > 0) {
+			__sync_fetch_and_add(&census->blackhole_room, -1);
+			return true;
+		}
 	}
 	return message->seen & ATTRIBUTE(RTA_METRICS);
 }
@@ -78,5 +83,5 @@ int route_event(struct __sk_buff *skb)
 	reasons = reasons_of(&message) & ~c->known_reasons;
 	if (reasons)
 		note_change(c);
-	return reasons || is_of_note(&message) ? skb->len : 0;
+	return reasons || is_of_note(route_census(), &message) ? skb->len : 0;
 }

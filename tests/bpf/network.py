@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 from pyroute2 import netns
 
-from controlplane.census import count_routes
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
 from controlplane.interface import Interface, InterfaceFlag
@@ -242,7 +241,7 @@ class Router:
         self.slots = {"": 0}
         with ns.entered():
             self.dataplane = Dataplane(pins, defines)
-            self.dataplane.sync_notes(count_routes().notes)
+            self.dataplane.sync_notes(self.dataplane.route_dump.count().notes)
             for name, port in PORTS.items():
                 if port.is_port:
                     self._add(name, port)
