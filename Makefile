@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
             traceroute tcpdump iputils-ping procps util-linux mount
 
-.PHONY: setup demo test lint bench conformance coherence clean
+.PHONY: setup demo test lint bench scale conformance coherence clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,10 @@ demo: setup
 bench: setup
 	$(PYTHON) -m xdprouter bench
 	$(PYTHON) -m tests.bench
+
+# Full tables from raw netlink, BIRD and FRR: about a quarter of an hour, 2 GB of memory.
+scale: setup
+	$(PYTHON) -m tests.scale --report docs/scale.md
 
 # xdprouter beside the plain kernel, packet by packet; PACKETS and SEED may be given.
 conformance: setup

@@ -98,6 +98,17 @@ struct route_changes {
 };
 PINNED("array", u32, struct route_changes, route_changes, 1);
 
+/*
+ * What census.h counts of a dump, by family and rtm_protocol; `reasons` (enum reason) are the kinds that it met.
+ * `blackhole_room`: so many more blackholes are passed on to the daemon, from the dump and from announcements.
+ */
+struct route_census {
+	u64 routes[2][256];
+	u32 reasons;
+	s32 blackhole_room;
+};
+MEMORY(struct route_census, route_census)
+
 /* Keys of the longest-prefix tries; addresses as in the packet. */
 struct prefix4 {
 	u32 length;

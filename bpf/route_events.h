@@ -8,58 +8,26 @@
  * A new route is announced when it is in force, a deletion before: struct coherence has the remedy.
  */
 #pragma once
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include "coherence.h"
 #include "maps.h"
-
-/* Attributes up to the next hops: fib_dump_info() in net/ipv4/fib_semantics.c, rt6_fill_node() in net/ipv6/route.c */
-#define ROUTE_ATTRIBUTES 10
-
-struct route_message {
-	struct nlmsghdr header;
-	struct rtmsg route;
-	__be32 destination; /* its first word; 0 for a default route */
-	bool has_metrics;
-	bool has_multipath;
-};
-
-static __always_inline bool read_route(struct __sk_buff *skb, struct route_message *message)
-{
-	u32 offset = NLMSG_HDRLEN + sizeof(struct rtmsg);
-	struct rtattr attribute;
-
-	if (bpf_skb_load_bytes(skb, 0, &message->header, sizeof(message->header)) ||
-	    bpf_skb_load_bytes(skb, NLMSG_HDRLEN, &message->route, sizeof(message->route)))
-		return false;
-#pragma unroll
-	for (int i = 0; i < ROUTE_ATTRIBUTES; i++) {
-		if (bpf_skb_load_bytes(skb, offset, &attribute, sizeof(attribute)))
-			break;
-		if (attribute.rta_type == RTA_DST)
-			bpf_skb_load_bytes(skb, offset + sizeof(attribute), &message->destination, 4);
-		if (attribute.rta_type == RTA_METRICS)
-			message->has_metrics = true;
-		if (attribute.rta_type == RTA_MULTIPATH)
-			message->has_multipath = true;
-		offset += RTA_ALIGN(attribute.rta_len);
-	}
-	return true;
-}
+#include "route_message.h"
 
 /* Answers for destinations of a long prefix lie in one block; a short one voids the family's. */
 static __always_inline void void_destinations(struct coherence *c, const struct route_message *message)
 {
 	u32 family = message->route.rtm_family == AF_INET ? IPV4 : IPV6;
 	struct block *block = NULL;
+	__be32 destination;
 	u32 index;
 
-	if (family == IPV4 && message->route.rtm_dst_len >= 12) {
-		index = htonl(message->destination) >> 20 & (BLOCKS - 1);
-		block = &blocks4()[index];
-	} else if (family == IPV6 && message->route.rtm_dst_len >= 24) {
-		index = block6_of(message->destination);
-		block = &blocks6()[index];
+	if (message->route.rtm_dst_len >= (family == IPV4 ? 12 : 24) && find_destination(message, &destination)) {
+		if (family == IPV4) {
+			index = htonl(destination) >> 20 & (BLOCKS - 1);
+			block = &blocks4()[index];
+		} else {
+			index = block6_of(destination);
+			block = &blocks6()[index];
+		}
 	}
 	if (block)
 		void_block(c, block);
@@ -72,11 +40,12 @@ static __always_inline u32 reasons_of(const struct route_message *message)
 {
 	if (message->header.nlmsg_type != RTM_NEWROUTE)
 		return 0;
-	return (message->has_multipath ? MULTIPATH : 0) | (message->route.rtm_src_len ? BY_SOURCE : 0) |
+	return (message->seen & ATTRIBUTE(RTA_MULTIPATH) ? MULTIPATH : 0) | (message->route.rtm_src_len ? BY_SOURCE : 0) |
 	       (message->route.rtm_tos ? BY_TOS : 0);
 }
 
-static __always_inline bool is_of_note(const struct route_message *message)
+/* Blackholes beyond the room drop as well; which of them are counted one by one is found out later. */
+static __always_inline bool is_of_note(struct route_census *census, const struct route_message *message)
 {
 	if (message->header.nlmsg_type != RTM_NEWROUTE)
 		return false;
@@ -84,10 +53,14 @@ static __always_inline bool is_of_note(const struct route_message *message)
 	case RTN_LOCAL:
 	case RTN_BROADCAST:
 	case RTN_ANYCAST:
-	case RTN_BLACKHOLE:
 		return true;
+	case RTN_BLACKHOLE:
+		if (census->blackhole_room > 0) {
+			__sync_fetch_and_add(&census->blackhole_room, -1);
+			return true;
+		}
 	}
-	return message->has_metrics;
+	return message->seen & ATTRIBUTE(RTA_METRICS);
 }
 
 int route_event(struct __sk_buff *skb)
@@ -100,9 +73,9 @@ int route_event(struct __sk_buff *skb)
 
 	if (changes) {
 		__sync_fetch_and_add(&changes->count, 1);
-		changes->last_ns = bpf_ktime_get_ns();
+		changes->last_ns = bpf_ktime_get_coarse_ns();
 	}
-	if (!read_route(skb, &message)) {
+	if (!read_route(skb, 0, &message)) {
 		note_change(c);
 		return skb->len;
 	}
@@ -110,5 +83,5 @@ int route_event(struct __sk_buff *skb)
 	reasons = reasons_of(&message) & ~c->known_reasons;
 	if (reasons)
 		note_change(c);
-	return reasons || is_of_note(&message) ? skb->len : 0;
+	return reasons || is_of_note(route_census(), &message) ? skb->len : 0;
 }

@@ -17,6 +17,7 @@
 #include "guard_events.h"
 #include "redirect_errors.h"
 #include "route_events.h"
+#include "census.h"
 #include "coherence_events.h"
 
 /* An index the verifier believes in: the compiler knows that no verdict is larger and would drop the mask. */

@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How many routes and neighbours the kernel has, and which of the routes are of note. Counted from raw dumps
-when somebody asks, because a copy of the kernel's FIB in Python would have to be kept, and could disagree with it."""
+"""How many routes and neighbours the kernel has, and which of the routes are of note. Counted from dumps, because a
+copy of the kernel's FIB in Python would have to be kept, and could disagree with it. The routes are counted inside
+the kernel (bpf/census.h), and only buffers with routes of note come up here: 0.2 s for a million."""
 
 import asyncio
+import ctypes as ct
+import mmap
 import socket
 import struct
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controlplane.netlink import HEADER, NetlinkSocket, messages
-from controlplane.notes import MTU_METRIC, MULTIPATH_ATTRIBUTE, RTMSG, TYPES_OF_NOTE, RouteNotes
+from controlplane.notes import MTU_METRIC, RTMSG, TYPES_OF_NOTE, RouteNotes
+from controlplane.source import limits
 
 RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWNEIGH, RTM_GETNEIGH = 24, 26, 28, 30
 
+_ROUTE_TYPE = 7
+"""where rtm_type is in struct rtmsg"""
 _NDMSG = struct.Struct("=BBHiHBB")  # family, pad, pad, ifindex, state, flags, type
-
-_COUNTED_ROUTE_TYPES = {1, 6, 7, 8, 9}  # unicast, blackhole, unreachable, prohibit, throw
-_TABLE_LOCAL = 255
 
 _RESOLVED = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable, stale, delay, probe, permanent
 _NOARP = 0x40
@@ -44,31 +48,57 @@ class NeighbourCensus:
     unresolved: int = 0
 
 
-def count_routes() -> RouteCensus:
-    """Routes of every table but the local one, in the caller's network namespace. 0.5 s for a million."""
-    census = RouteCensus()
-    protocols: Counter[int] = Counter()
-    for family in (socket.AF_INET, socket.AF_INET6):
-        routes = 0
-        request = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        for data in _dump(RTM_GETROUTE, request):
-            looks_of_note = MTU_METRIC in data or MULTIPATH_ATTRIBUTE.search(data)
-            for offset, kind, _, length in messages(data):
-                if kind != RTM_NEWROUTE:
-                    continue
-                _, _, source, tos, table, protocol, _, route_type, _ = RTMSG.unpack_from(data, offset + HEADER.size)
-                if looks_of_note or source or tos or route_type in TYPES_OF_NOTE:
-                    census.notes.take(data, offset, length)
-                if table != _TABLE_LOCAL and route_type in _COUNTED_ROUTE_TYPES:
-                    routes += 1
-                    protocols[protocol] += 1
-        if family == socket.AF_INET:
-            census.ipv4 = routes
-        else:
-            census.ipv6 = routes
-    for protocol, number in protocols.items():
-        census.by_protocol[PROTOCOLS.get(protocol, f"protocol_{protocol}")] += number
-    return census
+class _Census(ct.Structure):
+    """struct route_census of bpf/maps.h."""
+
+    _fields_ = [
+        ("routes", ct.c_uint64 * 256 * 2), ("reasons", ct.c_uint32), ("blackhole_room", ct.c_int32),
+    ]  # fmt: skip
+
+
+class RouteDump:
+    """Counts the routes of the caller's network namespace. `filter_fd`: the program route_dump of bpf/census.h;
+    `memory`: the map route_census. One count at a time."""
+
+    ANNOUNCED_BLACKHOLES = 8192
+    """may be passed on until the next count finds the others: more would overrun the receive buffer"""
+
+    def __init__(self, filter_fd: int, memory: mmap.mmap):
+        self._filter_fd = filter_fd
+        self._state = _Census.from_buffer(memory)
+        self._state.blackhole_room = self.ANNOUNCED_BLACKHOLES
+
+    def close(self) -> None:
+        del self._state
+
+    def count(self) -> RouteCensus:
+        """Of every table but the local one. Raises NetlinkError, OSError."""
+        state, notes = self._state, RouteNotes()
+        ct.memset(ct.addressof(state), 0, ct.sizeof(state))
+        state.blackhole_room = limits()["MAX_BLACKHOLES"]
+        try:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for data in _dump(RTM_GETROUTE, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), self._filter_fd):
+                    _note(data, notes)
+        finally:
+            state.blackhole_room = self.ANNOUNCED_BLACKHOLES
+        notes.reasons |= state.reasons
+        ipv4, ipv6 = ([*counters] for counters in state.routes)
+        by_protocol: Counter[str] = Counter()
+        for protocol, number in enumerate(map(sum, zip(ipv4, ipv6, strict=True))):
+            if number:
+                by_protocol[PROTOCOLS.get(protocol, f"protocol_{protocol}")] += number
+        return RouteCensus(sum(ipv4), sum(ipv6), by_protocol, notes)
+
+
+def _note(data: bytes, notes: RouteNotes) -> None:
+    """Whatever is of note in one buffer; of most there is one header left."""
+    if len(data) <= HEADER.size:
+        return
+    has_mtu = MTU_METRIC in data
+    for offset, kind, _, length in messages(data):
+        if kind == RTM_NEWROUTE and (has_mtu or data[offset + HEADER.size + _ROUTE_TYPE] in TYPES_OF_NOTE):
+            notes.take(data, offset, length)
 
 
 def count_neighbours() -> NeighbourCensus:
@@ -85,28 +115,39 @@ def count_neighbours() -> NeighbourCensus:
     return census
 
 
-def _dump(kind: int, request: bytes):
+def _dump(kind: int, request: bytes, filter_fd: int | None = None):
     with NetlinkSocket() as sock:
+        if filter_fd is not None:
+            sock.attach_filter(filter_fd)
         yield from sock.stream(kind, request)
 
 
 class RouteCounter:
-    """Keeps a RouteCensus fresh: recounts after a change, but never spends more than a twentieth of the time
-    on it, however large the table.
+    """Keeps a RouteCensus fresh. `count`: RouteDump.count.
+
+    A count waits until no route has changed for QUIET_S, so that a full table costs one when it has arrived; while
+    routes never rest, there is one now and then. Either way they take a limited share of the time, however large
+    the table: what `status` tells is right to the route QUIET_S + SHARE times the length of a count (0.2 s for a
+    million routes) after the last change.
 
     `notes` is what the last count noted and what was announced since it began: a route of note is in there
     from its announcement until a count misses it.
     """
 
-    _SHARE = 20
+    QUIET_S = 0.5
+    SHARE, SHARE_IN_CHURN = 20, 100
     _SHORTEST_PAUSE_S = 0.5
+    _SETTLING_S = 0.1
+    """A deletion is announced before it is done: what is counted sooner than this may still have the route."""
 
-    def __init__(self):
+    def __init__(self, count: Callable[[], RouteCensus]):
         self.census = RouteCensus()
         self.notes = RouteNotes()
+        self._count = count
         self._announced = RouteNotes()
         self._counted_at_change: object = None
-        self._next = 0.0
+        self._ended = float("-inf")
+        self._took = 0.0
         self._running: asyncio.Task | None = None
 
     def announce(self, notes: RouteNotes) -> None:
@@ -118,24 +159,36 @@ class RouteCounter:
     def overrun(self) -> None:
         """Announcements were lost: count again at once."""
         self._counted_at_change = None
-        self._next = 0.0
+        self._ended = float("-inf")
 
     def count(self, change: object) -> None:
-        """Count now, and wait for it: 0.5 s for a million routes."""
-        self._take(change, count_routes())
+        """Count now, and wait for it."""
+        self._take(change, self._timed())
 
-    def refresh(self, change: object) -> None:
-        """Start a recount in a thread if `change` (any value that moves with the FIB) is new. Needs a running loop."""
-        due = change != self._counted_at_change and time.monotonic() >= self._next
-        if due and (self._running is None or self._running.done()):
-            self._running = asyncio.create_task(self._recount(change))
+    def refresh(self, change: object, quiet_s: float) -> None:
+        """Start a recount in a thread if `change` (any value that moves with the FIB; it last did `quiet_s` ago) is
+        new, and it is time. Needs a running loop."""
+        share = self.SHARE if quiet_s >= self.QUIET_S else self.SHARE_IN_CHURN
+        due = self._ended + max(self._SHORTEST_PAUSE_S, share * self._took)
+        if change == self._counted_at_change or time.monotonic() < due:
+            return
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._recount(change if quiet_s >= self._SETTLING_S else None))
 
     async def _recount(self, change: object) -> None:
-        started = time.monotonic()
         self._announced = RouteNotes()
-        self._take(change, await asyncio.to_thread(count_routes))
-        took = time.monotonic() - started
-        self._next = time.monotonic() + max(self._SHORTEST_PAUSE_S, self._SHARE * took)
+        try:
+            self._take(change, await asyncio.to_thread(self._timed))
+        finally:
+            self._ended = time.monotonic()
+
+    def _timed(self) -> RouteCensus:
+        """In CPU time: a busy machine must not make it look expensive."""
+        started = time.thread_time()
+        try:
+            return self._count()
+        finally:
+            self._took = time.thread_time() - started
 
     def _take(self, change: object, census: RouteCensus) -> None:
         self.census = census

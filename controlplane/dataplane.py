@@ -14,6 +14,7 @@ from pathlib import Path
 
 from controlplane import libbpf, next_hop, source
 from controlplane.cache import HZ, Cache
+from controlplane.census import RouteDump
 from controlplane.counters import PortCounters
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, MissingDependency, NetlinkError
 from controlplane.interface import Interface
@@ -64,6 +65,9 @@ class Dataplane:
             self._memory.close()
             raise
         self.route_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_event")
+        self._census_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_dump")
+        self._bcc[b"census_calls"][0] = ct.c_int(self._census_filter_fd)
+        self.route_dump = RouteDump(self._census_filter_fd, self._memory.view("route_census"))
         self.guard_filter_fds = {
             name: self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, name)
             for name in ("nftables_event", "traffic_control_event", "xfrm_event")
@@ -262,10 +266,11 @@ class Dataplane:
 
     def close(self) -> None:
         """Let go of this process's handles; what is pinned goes on."""
-        filters = (*self.guard_filter_fds.values(), *self._coherence_filter_fds.values())
+        filters = (*self.guard_filter_fds.values(), *self._coherence_filter_fds.values(), self._census_filter_fd)
         for fd in (self._program, self.route_filter_fd, *filters, self._tracepoint):
             os.close(fd)
         self.cache.close()
+        self.route_dump.close()
         del self._guard, self._low_interfaces
         self.notes.close()
         self._memory.close()

@@ -69,7 +69,7 @@ class Engine:
         self._receive_buffer = receive_buffer
         self._keeper = keeper
         self._ports = Ports(ports)
-        self._known = Known()
+        self._known = Known(dataplane.route_dump.count)
         self._looked_at: dict[str, int] = {}
         self._poll_firewalls = False
         self._settled = -1
@@ -106,7 +106,7 @@ class Engine:
                 except TimeoutError:
                     next_tick = time.monotonic() + TICK_S
                     self._tick()
-                self._known.routes.refresh(self._fib_change())
+                self._known.routes.refresh(self._fib_change(), self._quiet_s())
                 self._keeper.refresh(self._dataplane)
                 self._make_true()
                 self.ready.set()
@@ -175,7 +175,11 @@ class Engine:
         self._ports.sample(self._dataplane)
 
     def _fib_change(self) -> tuple[int, int]:
-        return self._dataplane.route_changes()[0], self._known.link_events
+        return self._dataplane.route_changes()[0], self._known.silent_changes
+
+    def _quiet_s(self) -> float:
+        """Since a route changed."""
+        return time.monotonic() - self._dataplane.route_changes()[1]
 
     def _make_true(self) -> None:
         """Compare and carry out. A refused port is left out of a second comparison, so that nothing of it

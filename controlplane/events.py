@@ -38,7 +38,7 @@ class RoutesNoted:
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """An address, a policy rule, or a sysctl of those that the kernel announces."""
+    """An address, a policy rule, a nexthop, or a sysctl of those that the kernel announces."""
 
 
 @dataclass(frozen=True, slots=True)

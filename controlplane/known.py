@@ -2,10 +2,10 @@
 """What is known of the kernel, from the monitor's events."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from controlplane import events, settings
-from controlplane.census import RouteCounter
+from controlplane.census import RouteCensus, RouteCounter
 from controlplane.link import Link
 from controlplane.settings import Settings
 
@@ -13,13 +13,13 @@ log = logging.getLogger("xdprouter.known")
 
 
 class Known:
-    def __init__(self):
+    def __init__(self, count_routes: Callable[[], RouteCensus]):
         self.links: dict[int, Link] = {}
         self.features: dict[int, int] = {}
         self.settings = Settings()
-        self.routes = RouteCounter()
-        self.link_events = 0
-        """A link that goes down takes its routes along without a word about them."""
+        self.routes = RouteCounter(count_routes)
+        self.silent_changes = 0
+        """Links that went down and nexthops that were deleted took their routes along without a word about them."""
         self.firewall_stale = True
         self.settings_stale = True
 
@@ -38,6 +38,7 @@ class Known:
                 self.routes.announce(notes)
             case events.SettingsChanged():
                 self.settings_stale = True
+                self.silent_changes += 1
             case events.FirewallChanged():
                 self.firewall_stale = True
             case events.Resync(overrun):
@@ -65,5 +66,5 @@ class Known:
         return {link.name: link for link in self.links.values()}
 
     def _link_changed(self) -> None:
-        self.link_events += 1
+        self.silent_changes += 1
         self.settings_stale = True

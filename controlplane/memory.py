@@ -21,6 +21,7 @@ def sizes(cpus: int, cache_sets: int) -> dict[str, int]:
     out = {
         "guard": 3 * 8,
         "coherence": 128,
+        "route_census": 2 * 256 * 8 + 2 * 4,
         "low_interfaces": 24 * known["LOW_IFINDEXES"],
         "own_source_bits": 8 * known["OWN_SOURCE_WORDS"],
         "blocks4": 8 * known["BLOCKS"],
@@ -42,7 +43,7 @@ def cache_bytes(cpus: int, cache_sets: int) -> int:
     return 2 * limits()["CACHE_LINE"] * cache_sets * cpus
 
 
-_PER_PROGRAM = {"cache4", "cache6"}
+_PER_PROGRAM = {"cache4", "cache6", "route_census"}
 """Not pinned: what they hold is void with the program."""
 
 

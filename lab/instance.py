@@ -1,5 +1,6 @@
 """One xdprouter, run as a process on one router of a lab; nothing of it is imported here."""
 
+import ctypes
 import os
 import shutil
 import socket
@@ -67,9 +68,10 @@ def remove_state(ns: str) -> None:
     state = STATE_DIRECTORY / ns
     bpffs = state / "bpf"
     while os.path.ismount(bpffs):
-        done = subprocess.run(["umount", str(bpffs)], capture_output=True, text=True)
-        if done.returncode != 0:
-            raise LabError(f"{ns}: {done.stderr.strip()}")
+        # Not umount(8), which looks for it in a list of mounts that others change meanwhile.
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(bpffs), 0) != 0:
+            raise LabError(f"{ns}: unmounting {bpffs}: {os.strerror(ctypes.get_errno())}")
     if state.exists():
         shutil.rmtree(state)
 

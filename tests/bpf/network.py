@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pyroute2 import netns
 
 from controlplane.cache_key import Key
-from controlplane.census import count_routes
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
 from controlplane.interface import Interface, InterfaceFlag
@@ -245,7 +244,7 @@ class Router:
         with ns.entered():
             self.dataplane = Dataplane(pins, defines, cache_sets)
             self.dataplane.cache.__enter__()
-            self.dataplane.sync_notes(count_routes().notes)
+            self.dataplane.sync_notes(self.dataplane.route_dump.count().notes)
             for name, port in PORTS.items():
                 if port.is_port:
                     self._add(name, port)

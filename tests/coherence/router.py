@@ -34,7 +34,12 @@ _ADDRESSES = {
     "out1": ("10.0.2.1/24", "fd00:0:0:3::1/64"),
 }
 _OWN_MACS = {"in0": network.ROUTER_MAC, "out0": "02:00:00:00:01:01", "out1": "02:00:00:00:02:01"}
-_SYSCTLS = {"net.ipv6.conf.default.keep_addr_on_down": "1", "net.ipv6.conf.all.keep_addr_on_down": "1"}
+_SYSCTLS = {
+    "net.ipv6.conf.default.keep_addr_on_down": "1",
+    "net.ipv6.conf.all.keep_addr_on_down": "1",
+    # A replaced nexthop object announces itself alone, and not all of its routes besides.
+    "net.ipv4.nexthop_compat_mode": "0",
+}
 READY_S = 10.0
 
 

@@ -13,6 +13,7 @@ from controlplane.notes import Prefix, RouteNotes
 
 OLD, NEW, OTHER = (Prefix(bytes([192, 0, 2, last]), 32) for last in (1, 2, 3))
 BOUND_S = 10
+QUIET_S = RouteCounter.QUIET_S
 
 
 class Kernel:
@@ -39,9 +40,8 @@ class Kernel:
 @pytest.fixture
 def kernel(monkeypatch):
     kernel = Kernel()
-    monkeypatch.setattr(census, "count_routes", kernel.count)
     monkeypatch.setattr(RouteCounter, "_SHORTEST_PAUSE_S", 0.0)
-    monkeypatch.setattr(RouteCounter, "_SHARE", 0)
+    monkeypatch.setattr(RouteCounter, "SHARE", 0)
     return kernel
 
 
@@ -52,7 +52,7 @@ async def _until(predicate: Callable[[], object]) -> None:
 
 
 async def _counted(counter: RouteCounter, change: object) -> None:
-    counter.refresh(change)
+    counter.refresh(change, QUIET_S)
     await counter._running
 
 
@@ -61,7 +61,7 @@ def _settled(counter: RouteCounter) -> bool:
 
 
 def test_what_a_count_finds_is_noted(kernel):
-    counter = RouteCounter()
+    counter = RouteCounter(kernel.count)
     kernel.notes.own.add(OLD)
     counter.count(1)
     assert counter.notes == RouteNotes(own={OLD})
@@ -69,7 +69,7 @@ def test_what_a_count_finds_is_noted(kernel):
 
 
 def test_an_announcement_is_noted_at_once(kernel):
-    counter = RouteCounter()
+    counter = RouteCounter(kernel.count)
     kernel.notes.own.add(OLD)
     counter.count(1)
     counter.announce(RouteNotes(own={NEW}, narrow={OTHER: 1300}, blackholes={OTHER}))
@@ -78,10 +78,10 @@ def test_an_announcement_is_noted_at_once(kernel):
 
 def test_nothing_is_counted_without_a_change(kernel):
     async def run():
-        counter = RouteCounter()
+        counter = RouteCounter(kernel.count)
         await _counted(counter, 1)
         for _ in range(3):
-            counter.refresh(1)
+            counter.refresh(1, QUIET_S)
             assert _settled(counter)
         assert kernel.counts == 1
         await _counted(counter, 2)
@@ -92,7 +92,7 @@ def test_nothing_is_counted_without_a_change(kernel):
 
 def test_what_a_count_misses_is_dropped(kernel):
     async def run():
-        counter = RouteCounter()
+        counter = RouteCounter(kernel.count)
         counter.announce(RouteNotes(own={NEW}, narrow={NEW: 1300}, blackholes={NEW}))
         kernel.notes.own.add(OLD)
         await _counted(counter, 1)
@@ -105,10 +105,10 @@ def test_an_announcement_during_a_count_is_kept(kernel):
     """The count may have passed the place of the new route already."""
 
     async def run():
-        counter = RouteCounter()
+        counter = RouteCounter(kernel.count)
         kernel.notes.own.add(OLD)
         kernel.go_on.clear()
-        counter.refresh(1)
+        counter.refresh(1, QUIET_S)
         await _until(kernel.began.is_set)
         counter.announce(RouteNotes(own={NEW}))
         kernel.go_on.set()
@@ -122,9 +122,9 @@ def test_an_announcement_that_was_late_does_not_stay_for_ever(kernel):
     """A route that came and went before the count, but was heard of only during it: no change is left to come."""
 
     async def run():
-        counter = RouteCounter()
+        counter = RouteCounter(kernel.count)
         kernel.go_on.clear()
-        counter.refresh(1)
+        counter.refresh(1, QUIET_S)
         await _until(kernel.began.is_set)
         counter.announce(RouteNotes(own={NEW}))
         kernel.go_on.set()
@@ -140,11 +140,11 @@ def test_an_announcement_that_was_late_does_not_stay_for_ever(kernel):
 
 def test_a_change_during_a_count_leads_to_another(kernel):
     async def run():
-        counter = RouteCounter()
+        counter = RouteCounter(kernel.count)
         kernel.go_on.clear()
-        counter.refresh(1)
+        counter.refresh(1, QUIET_S)
         await _until(kernel.began.is_set)
-        counter.refresh(2)
+        counter.refresh(2, QUIET_S)
         kernel.notes.own.add(NEW)
         kernel.go_on.set()
         await counter._running
@@ -157,12 +157,12 @@ def test_a_change_during_a_count_leads_to_another(kernel):
 
 def test_only_one_count_runs_at_a_time(kernel):
     async def run():
-        counter = RouteCounter()
+        counter = RouteCounter(kernel.count)
         kernel.go_on.clear()
-        counter.refresh(1)
+        counter.refresh(1, QUIET_S)
         running = counter._running
         await _until(kernel.began.is_set)
-        counter.refresh(2)
+        counter.refresh(2, QUIET_S)
         assert counter._running is running
         kernel.go_on.set()
         await running
@@ -173,10 +173,10 @@ def test_only_one_count_runs_at_a_time(kernel):
 
 def test_a_count_that_fails_changes_nothing_and_is_made_again(kernel):
     async def run():
-        counter = RouteCounter()
+        counter = RouteCounter(kernel.count)
         counter.announce(RouteNotes(own={NEW}))
         kernel.error = OSError("no buffer")
-        counter.refresh(1)
+        counter.refresh(1, QUIET_S)
         with pytest.raises(OSError):
             await counter._running
         assert counter.notes.own == {NEW}
@@ -188,27 +188,40 @@ def test_a_count_that_fails_changes_nothing_and_is_made_again(kernel):
     asyncio.run(run())
 
 
-def test_a_count_is_followed_by_a_pause_in_proportion(kernel, monkeypatch):
-    """The clock is the test's own."""
+@pytest.mark.parametrize(("quiet_s", "pause_s"), [(QUIET_S, 10), (QUIET_S - 0.1, 50)])
+def test_a_count_is_followed_by_a_pause_in_proportion(kernel, monkeypatch, quiet_s, pause_s):
+    """To the CPU time that it took; longer while routes still change. The clocks are the test's own."""
     now = 100.0
     monkeypatch.setattr(census.time, "monotonic", lambda: now)
-    monkeypatch.setattr(RouteCounter, "_SHARE", 20)
+    monkeypatch.setattr(census.time, "thread_time", lambda: 0.5 * kernel.counts)
+    monkeypatch.setattr(RouteCounter, "SHARE", 20)
+    monkeypatch.setattr(RouteCounter, "SHARE_IN_CHURN", 100)
 
     async def run():
         nonlocal now
-        counter = RouteCounter()
-        kernel.go_on.clear()
-        counter.refresh(1)
-        while not kernel.began.is_set():
-            await asyncio.sleep(0)
-        now += 0.5
-        kernel.go_on.set()
-        await counter._running
-        now += 9.9
-        counter.refresh(2)
+        counter = RouteCounter(kernel.count)
+        await _counted(counter, 1)
+        now += pause_s - 0.1
+        counter.refresh(2, quiet_s)
         assert _settled(counter)
         now += 0.2
-        await _counted(counter, 2)
+        counter.refresh(2, quiet_s)
+        await counter._running
         assert kernel.counts == 2
+
+    asyncio.run(run())
+
+
+def test_what_was_announced_just_now_is_counted_again(kernel):
+    """A deletion is announced before it is done, and nothing is announced when it is."""
+
+    async def run():
+        counter = RouteCounter(kernel.count)
+        counter.refresh(1, 0.0)
+        await counter._running
+        await _counted(counter, 1)
+        assert kernel.counts == 2
+        counter.refresh(1, QUIET_S)
+        assert (_settled(counter), kernel.counts) == (True, 2)
 
     asyncio.run(run())

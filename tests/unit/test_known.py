@@ -4,6 +4,7 @@
 import pytest
 
 from controlplane import events, settings
+from controlplane.census import RouteCensus
 from controlplane.known import Known
 from controlplane.link import Link
 from controlplane.notes import Prefix, RouteNotes
@@ -27,7 +28,7 @@ def readings(monkeypatch):
 
 
 def test_links_and_features():
-    known = Known()
+    known = Known(RouteCensus)
     known.take(events.LinkSet(LEFT))
     known.take(events.LinkSet(RIGHT))
     known.take(events.FeaturesSet(5, 0x47))
@@ -41,13 +42,13 @@ def test_links_and_features():
 
 @pytest.mark.parametrize("event", [events.LinkSet(LEFT), events.LinkGone(5), events.Resync(True), events.Resync(False)])
 def test_what_may_have_taken_routes_along_moves_the_count(event):
-    known = Known()
+    known = Known(RouteCensus)
     known.take(event)
-    assert known.link_events == 1
+    assert known.silent_changes == 1
 
 
 def test_a_resync_voids_links_and_features():
-    known = Known()
+    known = Known(RouteCensus)
     known.take(events.LinkSet(LEFT))
     known.take(events.FeaturesSet(5, 1))
     known.take(events.Resync(overrun=True))
@@ -55,7 +56,7 @@ def test_a_resync_voids_links_and_features():
 
 
 def test_routes_of_note_are_known_at_once():
-    known = Known()
+    known = Known(RouteCensus)
     known.take(events.RoutesNoted(RouteNotes(own={Prefix(bytes(4), 32)})))
     assert known.routes.notes.own == {Prefix(bytes(4), 32)}
 
@@ -71,7 +72,7 @@ STALE = {
 
 @pytest.mark.parametrize("what", STALE)
 def test_settings_are_read_anew_after(what, readings):
-    known = Known()
+    known = Known(RouteCensus)
     known.read_settings({"right", "left"})
     known.read_settings({"left", "right"})
     assert readings == [["left", "right"]]
@@ -83,7 +84,7 @@ def test_settings_are_read_anew_after(what, readings):
 
 
 def test_settings_of_other_ports_are_read_at_once(readings):
-    known = Known()
+    known = Known(RouteCensus)
     known.read_settings(["left"])
     known.read_settings(["left", "right"])
     known.read_settings([])
