@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from controlplane import neighbour, next_hop
 from controlplane.cache_key import Key
 from controlplane.errors import DataplaneError
-from controlplane.memory import Memory
+from controlplane.memory import Memory, cache_bytes
 from controlplane.netlink import NetlinkSocket
 from controlplane.source import limits
 
@@ -78,7 +78,7 @@ class Cache:
     @property
     def bytes(self) -> int:
         """Of memory, for both families and all CPUs."""
-        return 2 * self.sets * self._cpus * limits()["CACHE_LINE"]
+        return cache_bytes(self._cpus, self.sets)
 
     @property
     def key(self) -> Key | None:

@@ -54,11 +54,15 @@ class Dataplane:
         self._pins = pins
         self.taken_over = pins.open()
         self._lib = compiler.libbpf_of_bcc()
-        cpus = 1 << (self._lib.possible_cpus() - 1).bit_length()
+        cpus = table_cpus()
         self._memory = Memory(self._lib, pins.maps, cpus, cache_sets)
         sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
-        self._bcc = compiler.router(pins.maps, (*defines, *sizes, *self._memory.defines))
-        self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
+        try:
+            self._bcc = compiler.router(pins.maps, (*defines, *sizes, *self._memory.defines))
+            self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
+        except DataplaneError:
+            self._memory.close()
+            raise
         self.route_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_event")
         self._census_filter_fd = self._load(libbpf.BPF_PROG_TYPE_SOCKET_FILTER, "route_dump")
         self._bcc[b"census_calls"][0] = ct.c_int(self._census_filter_fd)
@@ -343,3 +347,8 @@ class _closing:
 
     def __exit__(self, *_) -> None:
         os.close(self._fd)
+
+
+def table_cpus() -> int:
+    """How many CPUs tables of one for each CPU are made for: a power of two. Raises MissingDependency."""
+    return 1 << (compiler.libbpf_of_bcc().possible_cpus() - 1).bit_length()

@@ -10,6 +10,7 @@ import mmap
 import os
 from pathlib import Path
 
+from controlplane.errors import DataplaneError
 from controlplane.libbpf import Libbpf
 from controlplane.source import limits
 
@@ -33,6 +34,15 @@ def sizes(cpus: int, cache_sets: int) -> dict[str, int]:
     return out
 
 
+LARGEST = 1 << 29
+"""Bytes of one map: further the verifier lets no program reach (BPF_MAX_VAR_OFF in include/linux/bpf_verifier.h)."""
+
+
+def cache_bytes(cpus: int, cache_sets: int) -> int:
+    """Of both families and all CPUs."""
+    return 2 * limits()["CACHE_LINE"] * cache_sets * cpus
+
+
 _PER_PROGRAM = {"cache4", "cache6", "route_census"}
 """Not pinned: what they hold is void with the program."""
 
@@ -44,14 +54,20 @@ class Memory:
         self.sizes = sizes(cpus, cache_sets)
         self._fds: dict[str, int] = {}
         self._views: dict[str, mmap.mmap] = {}
-        for name, size in self.sizes.items():
-            path = directory / name
-            if name not in _PER_PROGRAM and path.exists():
-                self._fds[name] = lib.get(str(path))
-                continue
-            self._fds[name] = lib.create_array(name, size)
-            if name not in _PER_PROGRAM:
-                lib.pin(self._fds[name], str(path))
+        try:
+            for name, size in self.sizes.items():
+                self._open(lib, name, size, directory / name)
+        except DataplaneError:
+            self.close()
+            raise
+
+    def _open(self, lib: Libbpf, name: str, size: int, path: Path) -> None:
+        if name not in _PER_PROGRAM and path.exists():
+            self._fds[name] = lib.get(str(path))
+            return
+        self._fds[name] = lib.create_array(name, size)
+        if name not in _PER_PROGRAM:
+            lib.pin(self._fds[name], str(path))
 
     @property
     def defines(self) -> tuple[str, ...]:

@@ -40,7 +40,8 @@ class Config:
     control_group: str = "xdprouter"
     """group that may use the control socket beside root; it need not exist"""
     cache_entries: int = 1 << 18
-    """IPv4 destinations that a CPU remembers the way of, 16 bytes each, and as much memory again for IPv6; 0: none"""
+    """IPv4 destinations that a CPU remembers the way of, 16 bytes each, and as much memory again for IPv6; rounded up
+    to a power of two; 0: none"""
     netlink_receive_buffer: int = 32 << 20
     """bytes for link events that wait while the daemon is busy"""
     neighbour_idle_s: int = 60
@@ -82,6 +83,8 @@ def checked(config: Config) -> Config:
     if config.netlink_receive_buffer not in RECEIVE_BUFFER:
         limits = f"at least {RECEIVE_BUFFER.start} and at most {RECEIVE_BUFFER.stop - 1} bytes"
         raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: {limits}")
+    if config.cache_entries < 0:
+        raise UsageError(f"cache_entries is {config.cache_entries}: at least 0, which is no cache")
     if config.neighbour_idle_s not in NEIGHBOUR_IDLE_S:
         limits = f"at least {NEIGHBOUR_IDLE_S.start} and at most {NEIGHBOUR_IDLE_S.stop - 1} seconds"
         raise UsageError(f"neighbour_idle_s is {config.neighbour_idle_s}: {limits}")

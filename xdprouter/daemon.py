@@ -17,10 +17,11 @@ import time
 
 from controlplane.cache import Cache, cache_sets
 from controlplane.counters import PortCounters
-from controlplane.dataplane import Dataplane
+from controlplane.dataplane import Dataplane, table_cpus
 from controlplane.engine import Engine, Snapshot
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError
 from controlplane.keeper import Keeper
+from controlplane.memory import LARGEST, cache_bytes
 from controlplane.pins import PinDirectory
 from controlplane.port_guard import GuardPolicy
 from controlplane.ports import PortView
@@ -61,9 +62,11 @@ def run(instance: Instance, config: Config) -> int:
 
 
 def make_dataplane(pins: PinDirectory, cache_entries: int) -> Dataplane:
-    """With a cache, if the kernel lets us. Raises ControlPlaneError when it does not even do without."""
+    """With a cache, if the kernel lets us. Raises ControlPlaneError when it does not even do without, and UsageError
+    when the memory is not there."""
+    sets = _sets_that_fit(cache_entries, table_cpus(), _available_bytes())
     try:
-        return Dataplane(pins, cache_sets=cache_sets(cache_entries))
+        return Dataplane(pins, cache_sets=sets)
     except DataplaneError as error:
         if not cache_entries:
             raise
@@ -71,6 +74,26 @@ def make_dataplane(pins: PinDirectory, cache_entries: int) -> Dataplane:
         dataplane = Dataplane(pins)
         dataplane.cache.reason = str(error)
         return dataplane
+
+
+def _sets_that_fit(cache_entries: int, cpus: int, available: int) -> int:
+    """cache_sets(), with a word in the log if that is more than asked for."""
+    sets = cache_sets(cache_entries)
+    wanted, possible = cache_bytes(cpus, sets), min(available, 2 * LARGEST)
+    if wanted > possible:
+        raise UsageError(
+            f"cache_entries is {cache_entries}: on {cpus} CPUs that takes {wanted // 10**6} MB, and at most "
+            f"{possible // 10**6} MB are possible here"
+        )
+    if 4 * sets != cache_entries:
+        log.warning("cache_entries %d is rounded up to %d", cache_entries, 4 * sets)
+    return sets
+
+
+def _available_bytes() -> int:
+    """What the kernel could give without swapping."""
+    with open("/proc/meminfo") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
 
 
 class Daemon:

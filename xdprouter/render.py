@@ -137,6 +137,7 @@ def _facts_table(status: dict) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     table.add_row("fib", f"{fib['ipv4_routes']} IPv4, {fib['ipv6_routes']} IPv6; {protocols}; last change {change}")
+    table.add_row("cache", _cache(status["cache"]))
     table.add_row("guard", _guard(status["guard"]))
     table.add_row(
         "neighbours",
@@ -148,6 +149,18 @@ def _facts_table(status: dict) -> Table:
     )
     table.add_row("daemon", f"{daemon['rss_bytes'] / 1e6:.0f} MB, {daemon['cpu_s']:.2f} s of CPU")
     return table
+
+
+def _cache(cache: dict) -> str:
+    if not cache["enabled"]:
+        return f"off: {cache['reason']}"
+    asked = cache["hits"] + cache["misses"]
+    rate = f"{100 * cache['hits'] / asked:.1f} % of {asked} recalled" if asked else "nothing asked yet"
+    lease = "" if cache["lease_ok"] else "; at rest: the daemon's lease is over"
+    return (
+        f"by {cache['key']}; {rate}; {cache['entries']} entries, {cache['bytes'] / 1e6:.0f} MB; "
+        f"{cache['invalidations']} invalidations{lease}"
+    )
 
 
 def _guard(guard: dict) -> str:

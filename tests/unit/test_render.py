@@ -54,6 +54,21 @@ def test_status(capsys):
     assert "right" not in devmap
 
 
+CACHE = api.Cache(True, "", "destination, source", 524288, 16_777_216, 9990, 10, 77, True)
+
+
+def test_cache(capsys):
+    assert "off: cache_entries is 0" in shown(capsys, status())
+    out = shown(capsys, status(cache=CACHE))
+    for word in ("by destination, source", "99.9 % of 10000 recalled", "524288 entries, 17 MB", "77 invalidations"):
+        assert word in out, word
+    assert "lease" not in out
+    assert "lease is over" in shown(capsys, status(cache=dataclasses.replace(CACHE, lease_ok=False)))
+    assert "nothing asked yet" in shown(capsys, status(cache=dataclasses.replace(CACHE, hits=0, misses=0)))
+    why = dataclasses.replace(CACHE, enabled=False, reason="the kernel said [no]")
+    assert "off: the kernel said [no]" in shown(capsys, status(cache=why))
+
+
 def test_out_of_sync_says_why(capsys):
     out = shown(capsys, status(in_sync=False, out_of_sync_reasons=["port [a] is absent", "[/red] is broken"]))
     assert "out of sync" in out
