@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The XDP program and its maps in the kernel. The only file that imports BCC.
+"""The XDP program and its maps in the kernel.
 
 Everything it makes is pinned, so the kernel keeps forwarding when this process is gone; a second
 `Dataplane` over the same pins takes over the maps and replaces the program in place.
@@ -10,15 +10,14 @@ import errno
 import os
 import struct
 from collections.abc import Iterable
-from pathlib import Path
 
-from controlplane import libbpf, next_hop, source
+from controlplane import compiler, libbpf, next_hop, source
 from controlplane.cache import HZ, Cache
 from controlplane.census import RouteDump
 from controlplane.counters import PortCounters
-from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, MissingDependency, NetlinkError
+from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, NetlinkError
 from controlplane.interface import Interface
-from controlplane.libbpf import Libbpf, TestRunOpts, XdpMd
+from controlplane.libbpf import TestRunOpts, XdpMd
 from controlplane.memory import Memory
 from controlplane.netlink import NetlinkSocket, attribute
 from controlplane.next_hop import NextHop, Use
@@ -54,12 +53,12 @@ class Dataplane:
     def __init__(self, pins: PinDirectory, defines: tuple[str, ...] = (), cache_sets: int = 0):
         self._pins = pins
         self.taken_over = pins.open()
-        self._lib = Libbpf(_import_bcc().lib)
-        cpus = _table_cpus(self._lib)
+        self._lib = compiler.libbpf_of_bcc()
+        cpus = table_cpus()
         self._memory = Memory(self._lib, pins.maps, cpus, cache_sets)
         sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
         try:
-            self._bcc = _compile(pins.maps, (*defines, *sizes, *self._memory.defines))
+            self._bcc = compiler.router(pins.maps, (*defines, *sizes, *self._memory.defines))
             self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
         except DataplaneError:
             self._memory.close()
@@ -350,65 +349,6 @@ class _closing:
         os.close(self._fd)
 
 
-def _import_bcc():
-    # BCC reads the place of the "kernel source" when it compiles: our own little tree of types.
-    os.environ["BCC_KERNEL_SOURCE"] = str(source.SOURCE_DIR)
-    try:
-        import bcc
-    except (ImportError, OSError) as error:  # OSError: its library libbcc.so is missing
-        raise MissingDependency(
-            f"BCC is not installed for this Python ({error}): apt install python3-bpfcc, and use a virtual environment made "
-            "with `/usr/bin/python3 -m venv --system-site-packages` (the PyPI package bcc is something else)"
-        ) from error
-    if not hasattr(bcc, "BPF"):
-        raise MissingDependency(
-            f"{bcc.__file__} is not BCC but the unrelated PyPI package: pip uninstall bcc; apt install python3-bpfcc"
-        )
-    return bcc
-
-
-def _compile(pin_dir: Path, defines: tuple[str, ...]):
-    if not Path("/usr/include/linux/types.h").exists():
-        raise MissingDependency("the kernel's user API headers are not installed: apt install linux-libc-dev")
-    flags = [f'-DPIN_DIR="{pin_dir}"', "-I/usr/include", f"-I/usr/include/{_multiarch()}", *defines]
-    bcc = _import_bcc()
-    try:
-        return bcc.BPF(text=source.joined().encode(), cflags=flags)
-    except Exception as error:  # BCC raises bare Exception; the compiler's words went to stderr
-        raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/router.c: {error}") from error
-
-
-def _multiarch() -> str:
-    """Debian's folder of architecture headers, such as x86_64-linux-gnu."""
-    return f"{os.uname().machine}-linux-gnu"
-
-
-def compiled(main: str, defines: tuple[str, ...]):
-    """A program of bpf/ other than the router, such as `bench/sink.c`: a bcc.BPF, with nothing loaded yet.
-
-    Raises MissingDependency, and DataplaneError when it does not compile.
-    """
-    bcc = _import_bcc()
-    flags = ["-I/usr/include", f"-I/usr/include/{_multiarch()}", *defines]
-    try:
-        return bcc.BPF(text=source.joined(main).encode(), cflags=flags)
-    except Exception as error:  # as above
-        raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/{main}: {error}") from error
-
-
-def _table_cpus(lib: Libbpf) -> int:
-    return 1 << (lib.possible_cpus() - 1).bit_length()
-
-
 def table_cpus() -> int:
     """How many CPUs tables of one for each CPU are made for: a power of two. Raises MissingDependency."""
-    return _table_cpus(libbpf_of_bcc())
-
-
-def libbpf_of_bcc() -> Libbpf:
-    """The library that BCC has brought along. Raises MissingDependency."""
-    return Libbpf(_import_bcc().lib)
-
-
-def bcc_version() -> str:
-    return getattr(_import_bcc(), "__version__", "unknown")
+    return 1 << (compiler.libbpf_of_bcc().possible_cpus() - 1).bit_length()

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
+from controlplane import compiler, libbpf, next_hop, source
 from controlplane import dataplane as dataplane_module
-from controlplane import libbpf, next_hop, source
 from controlplane.cache import _Coherence
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
@@ -94,7 +94,7 @@ def compiled_sizes(monkeypatch, tmp_path):
         headers = "\n".join((source.SOURCE_DIR / name).read_text() for name in ("limits.h", "verdict.h"))
         table = f"struct sizes {{ {' '.join(members)} }};\nBPF_ARRAY(table, struct sizes, 1);"
         monkeypatch.setattr(source, "joined", lambda: headers.replace("#pragma once", "") + "\n" + table)
-        program = dataplane_module._compile(tmp_path, ())
+        program = compiler.router(tmp_path, ())
         leaf = program[b"table"].Leaf
         program.cleanup()
         return [getattr(leaf, f"member{i}").size for i in range(len(members))]

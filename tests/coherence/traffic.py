@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from controlplane import libbpf
-from controlplane.dataplane import libbpf_of_bcc
+from controlplane.compiler import libbpf_of_bcc
 from controlplane.errors import DataplaneError
 from controlplane.libbpf import TestRunOpts, XdpMd
 from controlplane.pins import PinDirectory

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from controlplane import libbpf
-from controlplane.dataplane import libbpf_of_bcc
+from controlplane.compiler import libbpf_of_bcc
 from lab import namespace
 from lab.wait import wait_until
 from xdprouter.bench import destinations, network

@@ -24,7 +24,6 @@ PACKETS_PER_S = 2000
 @pytest.fixture
 def lab():
     with Lab(load(str(TOPOLOGY)), name=f"x{os.getpid()}scale") as lab:
-        lab.start_xdprouter("r1")
         yield lab
 
 

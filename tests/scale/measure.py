@@ -55,13 +55,18 @@ class Phase:
 def measure(kind: str, family: int, count: int, rounds: int, say: Callable[[str], None] = print) -> list[Phase]:
     """All phases of all rounds. With and without take turns, and take turns in going first."""
     out = []
-    with Lab(load(str(TOPOLOGY)), name=f"scale{os.getpid()}") as lab, feeds.feed(kind, lab, family, count) as feed:
-        for number in range(rounds):
-            for daemon in (False, True) if number % 2 else (True, False):
-                phases = _round(lab, feed, family, count, daemon)
-                out += phases
-                for phase in phases:
-                    say(_line(phase))
+    lab = Lab(load(str(TOPOLOGY)), name=f"scale{os.getpid()}")
+    lab.up(xdprouter=False)
+    try:
+        with feeds.feed(kind, lab, family, count) as feed:
+            for number in range(rounds):
+                for daemon in (False, True) if number % 2 else (True, False):
+                    phases = _round(lab, feed, family, count, daemon)
+                    out += phases
+                    for phase in phases:
+                        say(_line(phase))
+    finally:
+        lab.down()
     return out
 
 

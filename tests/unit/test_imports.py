@@ -67,14 +67,14 @@ def test_lab_imports_nothing_of_ours_outside_itself(path):
     assert imports(path) & OURS <= {"lab"}
 
 
-def test_only_dataplane_imports_bcc():
+def test_only_compiler_imports_bcc():
     importers = {
         str(path.relative_to(ROOT))
         for package in ("xdprouter", "controlplane", "lab")
         for path in files(package)
         if "bcc" in imports(path)
     }
-    assert importers == {"controlplane/dataplane.py"}
+    assert importers == {"controlplane/compiler.py"}
 
 
 RUN = """

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from controlplane import libbpf
-from controlplane.dataplane import libbpf_of_bcc
+from controlplane.compiler import libbpf_of_bcc
 from controlplane.errors import DataplaneError
 from controlplane.libbpf import TestRunOpts, XdpMd
 from controlplane.netlink import HEADER, NetlinkSocket, attributes, messages

@@ -6,7 +6,7 @@ import platform
 import re
 from pathlib import Path
 
-from controlplane.dataplane import bcc_version
+from controlplane.compiler import bcc_version
 from xdprouter import __version__
 
 

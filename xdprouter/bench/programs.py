@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 
 from controlplane import libbpf
-from controlplane.dataplane import compiled
+from controlplane.compiler import compiled
 from controlplane.libbpf import Libbpf
 from xdprouter.bench import network
 from xdprouter.bench.destinations import IMIX, MIX_LARGE, MIX_MEDIUM, MIX_SMALL, turns
