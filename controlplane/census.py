@@ -126,8 +126,8 @@ class RouteCounter:
     """Keeps a RouteCensus fresh. `count`: RouteDump.count.
 
     A count waits until no route has changed for QUIET_S, so that a full table costs one when it has arrived; while
-    routes never rest, there is one now and then. Either way they take a limited share of the time, however large
-    the table: what `status` tells is right to the route QUIET_S + SHARE times the length of a count (0.2 s for a
+    routes never rest, a large table is counted every CHURN_PAUSE_S. Either way the counts take a limited share of
+    the time, however large the table: what `status` tells is right to the route QUIET_S + SHARE times the length of a count (0.2 s for a
     million routes) after the last change.
 
     `notes` is what the last count noted and what was announced since it began: a route of note is in there
@@ -135,7 +135,8 @@ class RouteCounter:
     """
 
     QUIET_S = 0.5
-    SHARE, SHARE_IN_CHURN = 20, 100
+    CHURN_PAUSE_S = 30.0
+    SHARE, SHARE_IN_CHURN = 20, 1000
     _SHORTEST_PAUSE_S = 0.5
     _SETTLING_S = 0.1
     """A deletion is announced before it is done: what is counted sooner than this may still have the route."""
@@ -168,9 +169,10 @@ class RouteCounter:
     def refresh(self, change: object, quiet_s: float) -> None:
         """Start a recount in a thread if `change` (any value that moves with the FIB; it last did `quiet_s` ago) is
         new, and it is time. Needs a running loop."""
-        share = self.SHARE if quiet_s >= self.QUIET_S else self.SHARE_IN_CHURN
-        due = self._ended + max(self._SHORTEST_PAUSE_S, share * self._took)
-        if change == self._counted_at_change or time.monotonic() < due:
+        pause = max(self._SHORTEST_PAUSE_S, self.SHARE * self._took)
+        if quiet_s < self.QUIET_S:
+            pause = max(pause, min(self.CHURN_PAUSE_S, self.SHARE_IN_CHURN * self._took))
+        if change == self._counted_at_change or time.monotonic() < self._ended + pause:
             return
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._recount(change if quiet_s >= self._SETTLING_S else None))

@@ -67,7 +67,7 @@ What makes it so:
 - Python hears of no ordinary route. `bpf/route_events.h` is run by the kernel at the moment of an announcement, in the
   process that changes the table: 80 ns a route (`BPF_PROG_TEST_RUN`), of the 4 us that the kernel takes for it.
 - `status` counts by a dump whose messages stay in the kernel as well (`bpf/census.h`), when no route has changed for half a
-  second; while they never rest, in a hundredth of the time.
+  second; while they never rest, twice a minute.
 - Nothing that the daemon keeps grows with the table, but for routes of note (`controlplane/notes.py`), of which there are
   limits (`bpf/limits.h`).
 """
