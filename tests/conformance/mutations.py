@@ -35,6 +35,6 @@ MUTATIONS = [
     Mutation("L4 ports left 0", (
         ("bpf/parse.h", "p->sport = ports[0];", "p->sport = 0;"), ("bpf/parse.h", "p->dport = ports[1];", "p->dport = 0;"))),
     Mutation("rewritten before it is passed", (
-        ("bpf/router.c", "\tverdict = choose_egress(", "\trewrite(p, &fib);\n\tverdict = choose_egress("),
-        ("bpf/router.c", "\trewrite(p, &fib);\n\treturn FORWARD;", "\treturn FORWARD;"))),
+        ("bpf/router.c", "\tverdict = may_leave(", "\trewrite(p, adjacency);\n\tverdict = may_leave("),
+        ("bpf/router.c", "\trewrite(p, adjacency);\n\treturn FORWARD;", "\treturn FORWARD;"))),
 ]  # fmt: skip
