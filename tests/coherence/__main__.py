@@ -32,14 +32,19 @@ def main() -> int:
     # The default would leave the namespaces behind; SystemExit unwinds like any exception.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     slow = max(1, args.rounds // SLOW_SHARE)
-    tables = [
-        _told("with the cache", _with_a_daemon(True, args.rounds, slow)),
-        _told("without the cache", _with_a_daemon(False, args.control_rounds, 1)),
-        *(_told(f"without a daemon: {number.name}", _without_a_daemon(number, args.rounds, slow))
-          for number in (signal.SIGSTOP, signal.SIGKILL)),
-    ]  # fmt: skip
-    if args.report:
-        args.report.write_text(page(tables, f"python -m tests.coherence --rounds {args.rounds}"))
+    parts = [
+        ("with the cache", _with_a_daemon(True, args.rounds, slow)),
+        ("without the cache", _with_a_daemon(False, args.control_rounds, 1)),
+        *(
+            (f"without a daemon: {number.name}", _without_a_daemon(number, args.rounds, slow))
+            for number in (signal.SIGSTOP, signal.SIGKILL)
+        ),
+    ]
+    tables = []
+    for title, outcomes in parts:
+        tables.append(_told(title, outcomes))
+        if args.report:  # each time, so that a long run that is broken off leaves what it has found
+            args.report.write_text(page(tables, f"python -m tests.coherence --rounds {args.rounds}"))
     return int(not all(outcome.is_good for table in tables for outcome in table.outcomes))
 
 

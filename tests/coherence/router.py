@@ -75,7 +75,7 @@ class Router:
     def process(self) -> Process:
         """The daemon, to send signals to."""
         found = Process.of(self.daemon.pid)
-        assert found, "the daemon has ended"
+        assert self.daemon.poll() is None and found, "the daemon has ended"
         return found
 
     def write_sysctl(self, name: str, value: str) -> None:
@@ -88,11 +88,9 @@ class Router:
 
     def close(self) -> None:
         self.netlink.close()
-        if self.daemon is None:
-            return
-        if found := Process.of(self.daemon.pid):
-            end([found])
-        self.daemon.wait()
+        if self.daemon is not None and self.daemon.poll() is None:
+            end([self.process()])
+            self.daemon.wait()
 
 
 @contextmanager
