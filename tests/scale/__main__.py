@@ -37,7 +37,7 @@ def main() -> int:
         return 130
     print(report.table(phases))
     if args.report:
-        args.report.write_text(report.page(phases))
+        args.report.write_text(report.page(phases, args.note))
         report.plot(phases, args.report.with_suffix(".svg"))
     return int(not all(report.is_good(phase) for phase in phases))
 
@@ -50,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--add-to", type=Path, metavar="FILE", help="figures of an earlier run that belong to this one")
     parser.add_argument("--report", type=Path, metavar="FILE.md", help="write the report there, and its plot beside it")
+    parser.add_argument("--note", default="", metavar="TEXT", help="for the report: what else the machine did")
     return parser.parse_args()
 
 
