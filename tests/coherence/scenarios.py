@@ -121,6 +121,8 @@ def _link_down(router: Router, changes: Changes, family: int) -> Iterator[list[S
         ]
     finally:
         up_again()
+        changes.replace_route(LONG[family], A)  # so that it is there, wherever a failure has ended the rounds
+        changes.delete_route(LONG[family])
         changes.delete_route(SHORT[family])
         router.restore()
 

@@ -35,6 +35,7 @@ _WAY = struct.Struct("=QQQ")
 _COUNTERS_BYTES = 16 * limits()["MAX_VERDICTS"] + 16 + 8 * limits()["MAX_FIB_CODES"] + 8 + 8
 """struct port_counters of bpf/maps.h; cache_hits is the last"""
 _POLL_S = 0.0003
+_AGAIN_S = 0.05
 INTERRUPT = signal.SIGUSR1
 
 
@@ -107,8 +108,16 @@ class Traffic:
         so many ports (likewise)."""
         made = self.made()
         _AIM.pack_into(self._aim, 0, made, DESTINATION6, DESTINATION4, destinations - 1, source_ports - 1, self._devmap)
-        stop, errors = threading.Event(), []
-        thread = threading.Thread(target=self._generate, args=(family, stop, errors))
+        stop, done, released, errors = threading.Event(), threading.Event(), threading.Event(), []
+
+        def generate() -> None:
+            try:
+                self._generate(family, stop, errors)
+            finally:
+                done.set()
+                released.wait()  # a signal that reached a thread on its way out would meet no handler
+
+        thread = threading.Thread(target=generate)
         handler = signal.signal(INTERRUPT, lambda *_: None)
         thread.start()
         try:
@@ -116,9 +125,11 @@ class Traffic:
             yield
         finally:
             stop.set()
-            while thread.is_alive():
+            while not done.is_set():
                 signal.pthread_kill(thread.ident, INTERRUPT)
-                thread.join(0.05)
+                done.wait(_AGAIN_S)
+            released.set()
+            thread.join()
             signal.signal(INTERRUPT, handler)
         if errors:
             raise errors[0]
