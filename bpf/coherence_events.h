@@ -6,16 +6,13 @@
 #pragma once
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
+#include <linux/nexthop.h>
 #include "coherence.h"
 #include "route_events.h"
 
 #define NEIGHBOUR_ATTRIBUTES 4 /* neigh_fill_info() in net/core/neighbour.c: destination and MAC are the first */
 #define NEIGHBOUR_VALID (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
 #define NEXTHOP_ATTRIBUTES 4
-#define NHA_GROUP 2
-#define RTM_NEW_NEXTHOP 104
-#define RTM_NEW_NETCONF 80
-#define RTM_DEL_NETCONF 81
 
 struct neighbour_message {
 	struct nlmsghdr header;
@@ -52,11 +49,6 @@ static __always_inline bool read_neighbour(struct __sk_buff *skb, struct neighbo
 	return true;
 }
 
-static __always_inline bool same_neighbour(const struct known_neighbour *a, const struct known_neighbour *b)
-{
-	return same_mac(a->mac, b->mac);
-}
-
 /* A neighbour that is only confirmed, or waits to be, changes nothing. */
 int neighbour_event(struct __sk_buff *skb)
 {
@@ -75,7 +67,7 @@ int neighbour_event(struct __sk_buff *skb)
 	known = known_neighbours.lookup(&message.hop);
 	if (message.header.nlmsg_type == RTM_NEWNEIGH && message.neighbour.ndm_state & NEIGHBOUR_VALID &&
 	    message.has_mac) {
-		if (known && same_neighbour(known, &message.now))
+		if (known && same_mac(known->mac, message.now.mac))
 			return 0;
 		known_neighbours.update(&message.hop, &message.now);
 	} else if (known) {
@@ -87,7 +79,7 @@ int neighbour_event(struct __sk_buff *skb)
 
 static __always_inline bool is_nexthop_group(struct __sk_buff *skb)
 {
-	u32 offset = NLMSG_HDRLEN + 8; /* struct nhmsg */
+	u32 offset = NLMSG_HDRLEN + sizeof(struct nhmsg);
 	struct rtattr attribute;
 
 #pragma unroll
@@ -125,13 +117,13 @@ int setting_event(struct __sk_buff *skb)
 	case RTM_DELADDR:
 		void_family(c, family == AF_INET ? IPV4 : IPV6);
 		return 0;
-	case RTM_NEW_NEXTHOP:
+	case RTM_NEWNEXTHOP:
 		if (!(c->known_reasons & MULTIPATH) && is_nexthop_group(skb))
 			break;
 		void_everything(c);
 		return 0;
-	case RTM_NEW_NEXTHOP + 1: /* deleted */
-	case 116:                 /* a bucket of a resilient group */
+	case RTM_DELNEXTHOP:
+	case RTM_NEWNEXTHOPBUCKET: /* of a resilient group */
 		void_everything(c);
 		return 0;
 	}

@@ -49,7 +49,7 @@ static __always_inline enum verdict fib_lookup(struct xdp_md *ctx, const struct 
 {
 	int code;
 
-	if (p->ethertype == htons(ETH_P_IP)) {
+	if (is_ipv4(p)) {
 		fib->family = AF_INET;
 		fib->tos = p->ipv4->tos;
 		fib->ipv4_src = p->ipv4->saddr;

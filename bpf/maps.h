@@ -173,16 +173,18 @@ struct adjacency {
 };
 MEMORY(struct adjacency, adjacencies)
 
-/*
- * What makes cached answers of the FIB void. Generations only ever go up; whoever remembers an answer
- * remembers with it the sum of those that concern it, as they were before the question. Times are in
- * jiffies, in 32 bits.
- */
+/* Kinds of routes whose answer depends on more than the destination. */
 enum reason {
 	MULTIPATH = 0x1, /* several next hops: the rest of the packet chooses one */
 	BY_SOURCE = 0x2, /* an IPv6 route for a source prefix */
 	BY_TOS = 0x4,    /* an IPv4 route for one TOS */
 };
+
+/*
+ * What makes cached answers of the FIB void. Generations only ever go up; whoever remembers an answer
+ * remembers with it the sum of those that concern it, as they were before the question. Times are in
+ * jiffies, in 32 bits.
+ */
 struct coherence {
 	/* written by coherence_events.h, in the kernel, at the moment that a change is announced */
 	u64 changes;         /* of what the key of an answer may depend on */

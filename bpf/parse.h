@@ -41,6 +41,11 @@ struct packet {
 	};
 };
 
+static __always_inline bool is_ipv4(const struct packet *p)
+{
+	return p->ethertype == htons(ETH_P_IP);
+}
+
 /* __builtin_memcmp() would become a call to a function that does not exist in BPF. */
 static __always_inline bool same_mac(const u8 *a, const u8 *b)
 {

@@ -25,7 +25,7 @@ static __always_inline void rewrite(struct packet *p, const struct adjacency *ou
 {
 	struct ethhdr *eth = p->data;
 
-	if (p->ethertype == htons(ETH_P_IP))
+	if (is_ipv4(p))
 		decrement_ttl(p->ipv4);
 	else
 		p->ipv6->hop_limit--;

@@ -11,6 +11,7 @@
 #include "source_address.h"
 #include "routes.h"
 #include "adjacency.h"
+#include "answer.h"
 #include "cache.h"
 #include "rewrite.h"
 #include "guard.h"
@@ -34,7 +35,6 @@ static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct pac
 					    u32 slot, const struct question *q, struct way_out *way)
 {
 	struct bpf_fib_lookup fib __attribute__((aligned(8))) = {};
-	bool ipv4 = p->ethertype == htons(ETH_P_IP);
 	enum verdict verdict = fib_lookup(ctx, p, &fib, port);
 	u32 number = BLACKHOLE_NUMBER, mtu;
 	struct interface *egress;
@@ -45,18 +45,13 @@ static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct pac
 		egress = find_interface(fib.ifindex);
 		if (!egress)
 			return PASS_EGRESS_UNAVAILABLE;
-		mtu = ipv4 ? egress->mtu : egress->ipv6_mtu;
+		mtu = is_ipv4(p) ? egress->mtu : egress->ipv6_mtu;
 		way->mtu = fib.mtu_result && fib.mtu_result < mtu ? fib.mtu_result : mtu;
 		way->adjacency = adjacency_for(&fib, egress, &number);
-		if (!way->adjacency)
-			return PASS_EGRESS_UNAVAILABLE;
 	} else if (verdict != DROP_BLACKHOLE) {
 		return verdict;
 	}
-	if (ipv4)
-		remember4(q, p, slot, number, way);
-	else
-		remember6(q, p, slot, number, way);
+	remember(q, p, slot, number, way);
 	return verdict;
 }
 
@@ -68,7 +63,7 @@ static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifi
 					      u32 mtu)
 {
 	/* The kernel would send an ICMP redirect; for IPv6 nothing can switch that off. */
-	if (out->hop.ifindex == in_ifindex && !(p->ethertype == htons(ETH_P_IP) && p->flags & HAIRPIN_IPV4))
+	if (out->hop.ifindex == in_ifindex && !(is_ipv4(p) && p->flags & HAIRPIN_IPV4))
 		return PASS_HAIRPIN;
 	if (p->datagram_len > mtu)
 		return PASS_TOO_BIG;
@@ -88,7 +83,6 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	struct question q = {};
 	enum verdict verdict;
 	u32 out_slot;
-	bool ipv4;
 
 	if (ingress->flags & GUARDED || firewall_changed())
 		return PASS_GUARDED;
@@ -96,13 +90,12 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	verdict = parse_ethernet(p, ingress->mac);
 	if (verdict != FORWARD)
 		return verdict;
-	ipv4 = p->ethertype == htons(ETH_P_IP);
-	verdict = ipv4 ? parse_ipv4(p) : parse_ipv6(p);
+	verdict = is_ipv4(p) ? parse_ipv4(p) : parse_ipv6(p);
 	if (verdict != FORWARD)
 		return verdict;
-	if (ipv4 && is_own_source(p))
+	if (is_ipv4(p) && is_own_source(p))
 		return PASS_MARTIAN;
-	if (ipv4 ? recall4(&q, p, ingress->slot, &way) : recall6(&q, p, ingress->slot, &way)) {
+	if (recall(&q, p, ingress->slot, &way)) {
 		port->cache_hits++;
 		verdict = way.adjacency ? FORWARD : DROP_BLACKHOLE;
 	} else {
@@ -118,7 +111,7 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 		return PASS_EGRESS_UNAVAILABLE;
 	if (exceeds_route_mtu(p, ingress->narrow_mtu))
 		return PASS_TOO_BIG;
-	if (ipv4 && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
+	if (is_ipv4(p) && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
 		verdict = check_reverse_path(ctx, p, adjacency->hop.ifindex);
 		if (verdict != FORWARD)
 			return verdict;

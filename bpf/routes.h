@@ -35,7 +35,7 @@ static __always_inline bool exceeds_route_mtu(const struct packet *p, u32 narrow
 
 	if (p->datagram_len <= narrow_mtu)
 		return false;
-	if (p->ethertype == htons(ETH_P_IP)) {
+	if (is_ipv4(p)) {
 		struct prefix4 key = destination4(p);
 
 		mtu = narrow_routes4.lookup(&key);
@@ -52,7 +52,7 @@ static __always_inline void count_blackhole(const struct packet *p)
 {
 	struct traffic *swallowed;
 
-	if (p->ethertype == htons(ETH_P_IP)) {
+	if (is_ipv4(p)) {
 		struct prefix4 key = destination4(p);
 
 		swallowed = blackholes4.lookup(&key);

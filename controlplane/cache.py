@@ -18,7 +18,7 @@ from controlplane.netlink import NetlinkSocket
 from controlplane.source import limits
 
 LEASE_S = 0.18
-"""A daemon that is gone is noticed so soon, and a tick. Less than LONGEST_LEASE of bpf/cache.h"""
+"""A daemon that is gone is noticed so soon, and a tick. Less than LONGEST_LEASE of bpf/answer.h"""
 RENEW_S = 0.05
 LIFE_S = 10.0
 """Less than LONGEST_LIFE"""
