@@ -8,6 +8,7 @@
  * written through to the map that all share.
  */
 #pragma once
+#include "features.h"
 #include "maps.h"
 
 #define ADJACENCIES (ADJACENCY_SETS * ADJACENCY_WAYS)
@@ -69,12 +70,13 @@ static __always_inline bool copy_mac_if_other(u8 *to, const u8 *from)
 }
 
 /*
- * The adjacency of a lookup's answer, made if it is new, brought up to date if not; its number in `number`.
- * The address is as the lookup left it: the gateway, else the destination; with RFC 8950 the family is
+ * The adjacency of a lookup's answer by an egress interface, made if it is new, brought up to date if not; its number
+ * in `number`. `port`: the interface that frames leave by in the end, often the same. The address is as the lookup left it: the gateway, else the destination; with RFC 8950 the family is
  * AF_INET6. `fib` must be aligned to eight bytes.
  */
 static __always_inline struct adjacency *adjacency_for(const struct bpf_fib_lookup *fib,
-						       const struct interface *egress, u32 *number)
+						       const struct interface *egress,
+						       const struct interface *port, u32 *number)
 {
 	struct next_hop hop = {
 		.ifindex = fib->ifindex,
@@ -108,9 +110,11 @@ new:
 known:
 	changed = copy_mac_if_other(found->dmac, fib->dmac);
 	changed |= copy_mac_if_other(found->smac, fib->smac);
-	if (changed || found->slot != egress->slot || found->flags != egress->flags) {
-		found->slot = egress->slot;
-		found->flags = egress->flags;
+	if (changed || found->slot != port->slot || found->flags != port->flags ||
+	    (FEATURE_VLAN && found->tags != egress->tags)) {
+		found->slot = port->slot;
+		found->flags = port->flags;
+		found->tags = egress->tags;
 		found->version++;
 	}
 	*number = first + victim;

@@ -16,6 +16,7 @@ struct key4 {
 	u32 source;
 	u32 ports;
 	u32 rest;
+	u32 ingress;
 };
 struct key6 {
 	u32 destination[4];
@@ -23,6 +24,7 @@ struct key6 {
 	u32 ports;
 	u32 rest;
 	u32 label;
+	u32 ingress;
 };
 
 struct narrow4 {
@@ -32,7 +34,6 @@ struct narrow4 {
 struct wide4 {
 	struct key4 key;
 	struct answer answer;
-	u32 unused;
 };
 struct narrow6 {
 	u32 destination[4];
@@ -42,7 +43,7 @@ struct narrow6 {
 struct wide6 {
 	struct key6 key;
 	struct answer answer;
-	u32 unused[2];
+	u32 unused;
 };
 
 union set4 {
@@ -116,15 +117,16 @@ static __always_inline u32 ports_of(const struct packet *p)
 	return (u32)p->sport << 16 | p->dport;
 }
 
-static __always_inline void make_key4(struct key4 *key, const struct coherence *c, const struct packet *p, u32 slot)
+static __always_inline void make_key4(struct key4 *key, const struct coherence *c, const struct packet *p)
 {
 	key->destination = p->ipv4->daddr;
 	key->source = p->ipv4->saddr & c->mask_source;
 	key->ports = ports_of(p) & c->mask_ports;
-	key->rest = (slot << 16 | p->protocol << 8 | p->ipv4->tos) & c->mask_rest;
+	key->rest = (p->protocol << 8 | p->ipv4->tos) & c->mask_rest;
+	key->ingress = p->ifindex & c->mask_ingress;
 }
 
-static __always_inline void make_key6(struct key6 *key, const struct coherence *c, const struct packet *p, u32 slot)
+static __always_inline void make_key6(struct key6 *key, const struct coherence *c, const struct packet *p)
 {
 	__be32 first = *(__be32 *)p->ipv6; /* version, traffic class, flow label */
 
@@ -134,7 +136,8 @@ static __always_inline void make_key6(struct key6 *key, const struct coherence *
 		key->source[i] = p->ipv6->saddr.s6_addr32[i] & c->mask_source;
 	}
 	key->ports = ports_of(p) & c->mask_ports;
-	key->rest = (slot << 16 | p->protocol << 8 | (htonl(first) >> 20 & 0xff)) & c->mask_rest;
+	key->rest = (p->protocol << 8 | (htonl(first) >> 20 & 0xff)) & c->mask_rest;
+	key->ingress = p->ifindex & c->mask_ingress;
 	key->label = first & htonl(0xfffff) & c->mask_label;
 }
 
@@ -154,7 +157,7 @@ static __always_inline u32 is_zero(u32 x)
 	return ((u64)x - 1) >> 63;
 }
 
-static __always_inline bool recall4(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
+static __always_inline bool recall4(struct question *q, const struct packet *p, struct way_out *way)
 {
 	u32 destination = p->ipv4->daddr, place;
 	struct narrow4 *narrow;
@@ -175,7 +178,7 @@ static __always_inline bool recall4(struct question *q, const struct packet *p, 
 		q->entry = room4(set);
 		return false;
 	}
-	make_key4(&key, q->coherence, p, slot);
+	make_key4(&key, q->coherence, p);
 	set = &cache4()[cache_index(hash_of((u32 *)&key, sizeof(key) / 4))];
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
@@ -188,7 +191,7 @@ static __always_inline bool recall4(struct question *q, const struct packet *p, 
 	return false;
 }
 
-static __always_inline bool recall6(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
+static __always_inline bool recall6(struct question *q, const struct packet *p, struct way_out *way)
 {
 	struct key6 key;
 	union set6 *set;
@@ -205,7 +208,7 @@ static __always_inline bool recall6(struct question *q, const struct packet *p, 
 		q->entry = room6(set);
 		return false;
 	}
-	make_key6(&key, q->coherence, p, slot);
+	make_key6(&key, q->coherence, p);
 	set = &cache6()[cache_index(hash_of((u32 *)&key, sizeof(key) / 4))];
 	q->entry = &set->wide[0];
 	return same_words((u32 *)&set->wide[0].key, (u32 *)&key, sizeof(key) / 4) &&
@@ -213,14 +216,14 @@ static __always_inline bool recall6(struct question *q, const struct packet *p, 
 }
 
 /* Whether the way out is known; if not, the question is prepared for remember(). */
-static __always_inline bool recall(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
+static __always_inline bool recall(struct question *q, const struct packet *p, struct way_out *way)
 {
 	if (!may_recall(q, p))
 		return false;
-	return is_ipv4(p) ? recall4(q, p, slot, way) : recall6(q, p, slot, way);
+	return is_ipv4(p) ? recall4(q, p, way) : recall6(q, p, way);
 }
 
-static __always_inline void remember(const struct question *q, const struct packet *p, u32 slot, u32 number,
+static __always_inline void remember(const struct question *q, const struct packet *p, u32 number,
 				     const struct way_out *way)
 {
 	struct answer answer;
@@ -232,7 +235,7 @@ static __always_inline void remember(const struct question *q, const struct pack
 		struct wide4 *wide = q->entry;
 
 		if (q->wide) {
-			make_key4(&wide->key, q->coherence, p, slot);
+			make_key4(&wide->key, q->coherence, p);
 			wide->answer = answer;
 		} else {
 			narrow->destination = p->ipv4->daddr;
@@ -243,7 +246,7 @@ static __always_inline void remember(const struct question *q, const struct pack
 		struct wide6 *wide = q->entry;
 
 		if (q->wide) {
-			make_key6(&wide->key, q->coherence, p, slot);
+			make_key6(&wide->key, q->coherence, p);
 			wide->answer = answer;
 		} else {
 			__builtin_memcpy(narrow->destination, &p->ipv6->daddr, sizeof(narrow->destination));
@@ -252,11 +255,11 @@ static __always_inline void remember(const struct question *q, const struct pack
 	}
 }
 #else
-static __always_inline bool recall(struct question *q, const struct packet *p, u32 slot, struct way_out *way)
+static __always_inline bool recall(struct question *q, const struct packet *p, struct way_out *way)
 {
 	return false;
 }
-static __always_inline void remember(const struct question *q, const struct packet *p, u32 slot, u32 number,
+static __always_inline void remember(const struct question *q, const struct packet *p, u32 number,
 				     const struct way_out *way)
 {
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A packet's way: parse -> source -> cache or FIB -> may it leave? -> account -> rewrite -> redirect.
+ * A packet's way: whose is it? -> parse -> source -> cache or FIB -> may it leave? -> account -> rewrite -> redirect.
  * Every other exit is accounted under its verdict and hands the packet, untouched, to the kernel.
  */
 #include "limits.h"
@@ -13,6 +13,7 @@
 #include "adjacency.h"
 #include "answer.h"
 #include "cache.h"
+#include "bridge.h"
 #include "rewrite.h"
 #include "guard.h"
 #include "guard_events.h"
@@ -32,26 +33,34 @@ static __always_inline u32 bounded(enum verdict verdict)
 
 /* The way out by the FIB, remembered for the next packet. */
 static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct packet *p, struct port_counters *port,
-					    u32 slot, const struct question *q, struct way_out *way)
+					    const struct question *q, struct way_out *way)
 {
 	struct bpf_fib_lookup fib __attribute__((aligned(8))) = {};
 	enum verdict verdict = fib_lookup(ctx, p, &fib, port);
-	u32 number = BLACKHOLE_NUMBER, mtu;
-	struct interface *egress;
+	struct interface *egress, *out;
+	u32 number = BLACKHOLE_NUMBER;
 
 	way->adjacency = NULL;
 	way->mtu = 0;
 	if (verdict == FORWARD) {
-		egress = find_interface(fib.ifindex);
+		out = egress = find_interface(fib.ifindex);
 		if (!egress)
 			return PASS_EGRESS_UNAVAILABLE;
-		mtu = is_ipv4(p) ? egress->mtu : egress->ipv6_mtu;
-		way->mtu = fib.mtu_result && fib.mtu_result < mtu ? fib.mtu_result : mtu;
-		way->adjacency = adjacency_for(&fib, egress, &number);
+		way->mtu = is_ipv4(p) ? egress->mtu : egress->ipv6_mtu;
+		if (fib.mtu_result && fib.mtu_result < way->mtu)
+			way->mtu = fib.mtu_result;
+		if (FEATURE_BRIDGE && egress->bridge) {
+			out = member_towards(egress->bridge, fib.dmac);
+			if (!out)
+				return PASS_BRIDGE;
+			if (out->mtu < way->mtu)
+				way->mtu = out->mtu;
+		}
+		way->adjacency = adjacency_for(&fib, egress, out, &number);
 	} else if (verdict != DROP_BLACKHOLE) {
 		return verdict;
 	}
-	remember(q, p, slot, number, way);
+	remember(q, p, number, way);
 	return verdict;
 }
 
@@ -59,11 +68,10 @@ static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct pac
  * Whether the egress port can take the packet. bpf_redirect_map() only notes the target; the packet is still
  * untouched when it says that the port is not in the devmap.
  */
-static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifindex, const struct adjacency *out,
-					      u32 mtu)
+static __always_inline enum verdict may_leave(const struct packet *p, const struct adjacency *out, u32 mtu)
 {
 	/* The kernel would send an ICMP redirect; for IPv6 nothing can switch that off. */
-	if (out->hop.ifindex == in_ifindex && !(is_ipv4(p) && p->flags & HAIRPIN_IPV4))
+	if (out->hop.ifindex == p->ifindex && !(is_ipv4(p) && p->flags & HAIRPIN_IPV4))
 		return PASS_HAIRPIN;
 	if (p->datagram_len > mtu)
 		return PASS_TOO_BIG;
@@ -74,32 +82,73 @@ static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifi
 	return FORWARD;
 }
 
-static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface *ingress,
+/* The interface whose packet this is, and the packet's Ethernet header parsed for it. */
+static __always_inline enum verdict find_ingress(struct packet *p, u32 ifindex, struct interface **found)
+{
+	struct interface *ingress = *found;
+	u32 device = ifindex, *tagged;
+	enum verdict verdict = parse_ethernet(p);
+
+	if (verdict == FORWARD)
+		verdict = parse_tags(p);
+	if (verdict != FORWARD)
+		return verdict;
+	p->ifindex = ifindex;
+	if (FEATURE_UPPER && ingress->upper) {
+		p->ifindex = device = ingress->upper;
+		ingress = find_interface(device);
+		if (!ingress)
+			return PASS_UNKNOWN_PORT;
+	}
+	if (FEATURE_VLAN && p->tags) {
+		struct tagged key = {.device = device, .tags = p->tags};
+
+		tagged = tagged_interfaces.lookup(&key);
+		ingress = tagged ? find_interface(*tagged) : NULL;
+		if (!ingress)
+			return PASS_VLAN_TAG;
+		p->ifindex = *tagged;
+	}
+	*found = ingress;
+	p->flags = ingress->flags;
+	verdict = check_ethernet(p, ingress->mac);
+	if (verdict != FORWARD)
+		return verdict;
+	if (FEATURE_BRIDGE && ingress->bridge && !sender_is_known(ingress->bridge, ifindex, p->data))
+		return PASS_BRIDGE;
+	return FORWARD;
+}
+
+/* `ingress`: the device that the packet came in on, then the interface that it belongs to. */
+static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface **found,
 					  struct port_counters *port)
 {
+	struct interface *ingress = *found;
 	struct adjacency *adjacency;
 	struct port_counters *out;
 	struct way_out way = {};
 	struct question q = {};
 	enum verdict verdict;
-	u32 out_slot;
+	u32 out_slot, out_len;
 
 	if (ingress->flags & GUARDED || firewall_changed())
 		return PASS_GUARDED;
-	p->flags = ingress->flags;
-	verdict = parse_ethernet(p, ingress->mac);
+	verdict = find_ingress(p, ctx->ingress_ifindex, found);
 	if (verdict != FORWARD)
 		return verdict;
+	ingress = *found;
+	if (FEATURE_VLAN + FEATURE_UPPER && ingress->flags & GUARDED)
+		return PASS_GUARDED;
 	verdict = is_ipv4(p) ? parse_ipv4(p) : parse_ipv6(p);
 	if (verdict != FORWARD)
 		return verdict;
 	if (is_ipv4(p) && is_own_source(p))
 		return PASS_MARTIAN;
-	if (recall(&q, p, ingress->slot, &way)) {
+	if (recall(&q, p, &way)) {
 		port->cache_hits++;
 		verdict = way.adjacency ? FORWARD : DROP_BLACKHOLE;
 	} else {
-		verdict = ask_fib(ctx, p, port, ingress->slot, &q, &way);
+		verdict = ask_fib(ctx, p, port, &q, &way);
 	}
 	if (verdict == DROP_BLACKHOLE)
 		count_blackhole(p);
@@ -116,17 +165,29 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 		if (verdict != FORWARD)
 			return verdict;
 	}
-	verdict = may_leave(p, ctx->ingress_ifindex, adjacency, way.mtu);
+	verdict = may_leave(p, adjacency, way.mtu);
 	if (verdict != FORWARD)
 		return verdict;
 	out_slot = adjacency->slot;
 	out = counters.lookup(&out_slot);
-	if (!out)
+	if (!out || !rewrite(p, adjacency))
 		return PASS_EGRESS_UNAVAILABLE;
-	count(&out->egress, p->frame_len);
-	count(&adjacency->traffic, p->frame_len);
-	rewrite(p, adjacency);
+	out_len = p->frame_len + growth(p, adjacency);
+	count(&out->egress, out_len);
+	count(&adjacency->traffic, out_len);
 	return FORWARD;
+}
+
+static __always_inline void count_vrf(u32 vrf, enum verdict verdict, u32 bytes)
+{
+	struct vrf_counters *of = vrf_counters.lookup(&vrf);
+
+	if (!of)
+		return;
+	if (verdict == FORWARD)
+		count(&of->forwarded, bytes);
+	else
+		count(verdict == DROP_BLACKHOLE ? &of->dropped : &of->passed, bytes);
 }
 
 int router(struct xdp_md *ctx)
@@ -145,9 +206,11 @@ int router(struct xdp_md *ctx)
 		return XDP_PASS;
 	p.linear_len = p.frame_len = p.data_end - p.data;
 	if (ingress)
-		verdict = route(ctx, &p, ingress, port);
+		verdict = route(ctx, &p, &ingress, port);
 	if (verdict != FORWARD)
 		p.frame_len = bpf_xdp_get_buff_len(ctx);
 	count(&port->ingress[bounded(verdict)], p.frame_len);
+	if (FEATURE_VRF && ingress && ingress->vrf)
+		count_vrf(ingress->vrf, verdict, p.frame_len);
 	return xdp_action(verdict);
 }

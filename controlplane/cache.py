@@ -40,7 +40,7 @@ class _Coherence(ct.Structure):
         ("generation", ct.c_uint32 * 2), ("unsettled", ct.c_uint32 * 2),
         ("seen", ct.c_uint64), ("lease", ct.c_uint32), ("own", ct.c_uint32), ("life", ct.c_uint32),
         ("wide", ct.c_uint32), ("mask_source", ct.c_uint32), ("mask_ports", ct.c_uint32),
-        ("mask_rest", ct.c_uint32), ("mask_label", ct.c_uint32), ("known_reasons", ct.c_uint32),
+        ("mask_rest", ct.c_uint32), ("mask_ingress", ct.c_uint32), ("mask_label", ct.c_uint32), ("known_reasons", ct.c_uint32),
     ]  # fmt: skip
 
 
@@ -140,7 +140,8 @@ class Cache:
             self._clear()
         self._state.mask_source = 0xFFFFFFFF if key.source else 0
         self._state.mask_ports = 0xFFFFFFFF if key.ports else 0
-        self._state.mask_rest = (key.ingress * 0xFFFF0000) | (key.protocol * 0xFF00) | (key.tos * 0xFF)
+        self._state.mask_rest = (key.protocol * 0xFF00) | (key.tos * 0xFF)
+        self._state.mask_ingress = key.ingress * 0xFFFFFFFF
         self._state.mask_label = 0xFFFFFFFF if key.label else 0
         self._state.wide = key.wide
         self._state.known_reasons = key.reasons

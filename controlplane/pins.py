@@ -14,7 +14,7 @@ from pathlib import Path
 
 from controlplane.errors import DataplaneError
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Goes up when a struct or a size in bpf/maps.h changes: pins of another layout are never read."""
 
 
