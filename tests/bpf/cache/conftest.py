@@ -7,24 +7,22 @@ import pytest
 
 from controlplane.pins import PinDirectory
 from tests.bpf.cache.cached import Cached
-from tests.bpf.network import Namespace, build_links, build_routes
+from tests.bpf.network import whole_network
 
 
 @pytest.fixture(scope="package")
 def shared(tmp_path_factory) -> Iterator[Cached]:
     """A router of this folder's own, whose network the tests may change for a moment."""
-    ns, pins = Namespace(), PinDirectory(tmp_path_factory.mktemp("pins"))
-    try:
-        build_links(ns)
-        build_routes(ns)
+    pins = PinDirectory(tmp_path_factory.mktemp("pins"))
+    with whole_network() as ns:
         ns.ip("route add 10.99.0.0/16 via 10.0.2.2 dev big0")
         ns.ip("route add 2a00:1::/32 via 2001:db8:0:2::2 dev big0", family=6)
-        router = Cached(ns, pins)
-        yield router
-        router.close()
-    finally:
-        pins.remove()
-        ns.delete()
+        try:
+            router = Cached(ns, pins)
+            yield router
+            router.close()
+        finally:
+            pins.remove()
 
 
 @pytest.fixture
