@@ -297,10 +297,10 @@ def test_attaching_what_is_no_device_yet_waits_for_it(ns, start):
     with device(ns, "late0", kind="veth", peer="late1"):
         with kernel(ns) as ipr:
             ipr.link("set", index=ipr.link_lookup(ifname="late1")[0], state="up")
-        wait_until(lambda: ports(ns)["late0"]["state"] == "active", 10, "late0 to be active")
+        wait_until(lambda: ports(ns)["late0"]["state"] == "active", 30, "late0 to be active")
         assert xdp(ns, "late0")
         assert status(ns)["in_sync"]
-    wait_until(lambda: ports(ns)["late0"]["state"] == "absent", 10, "late0 to be absent again")
+    wait_until(lambda: ports(ns)["late0"]["state"] == "absent", 30, "late0 to be absent again")
 
 
 @pytest.mark.parametrize(
