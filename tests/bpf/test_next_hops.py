@@ -10,25 +10,21 @@ from controlplane import source
 from controlplane.dataplane import Dataplane
 from controlplane.next_hop import NextHop, Use, key
 from tests import packets
-from tests.bpf.network import PORTS, Namespace, Router, build_links, build_routes, destination
+from tests.bpf.network import PORTS, Router, destination, whole_network
 
 XDP_REDIRECT = 4
+SETS = 64
 MANY = 700
-"""More than a CPU's own table has places."""
+"""More than a CPU's table has places in own_router: SETS of four."""
 
 
 @pytest.fixture
 def own_router(pins):
-    """A router of the test's own, whose maps may be filled; a CPU has few places."""
-    ns = Namespace()
-    try:
-        build_links(ns)
-        build_routes(ns)
-        router = Router(ns, pins, ("-DADJACENCY_SETS=64",))
+    """A router of the test's own, whose maps may be filled, with fewer places for each CPU than limits.h gives."""
+    with whole_network() as ns:
+        router = Router(ns, pins, (f"-DADJACENCY_SETS={SETS}",))
         yield router
         router.close()
-    finally:
-        ns.delete()
 
 
 def hop(router: Router, port: str, address: str) -> NextHop:
