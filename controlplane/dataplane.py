@@ -17,7 +17,7 @@ from controlplane.census import RouteDump
 from controlplane.counters import PortCounters
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError, NetlinkError
 from controlplane.interface import Interface
-from controlplane.libbpf import TestRunOpts, XdpMd
+from controlplane.libbpf import XdpMd
 from controlplane.memory import Memory
 from controlplane.netlink import NetlinkSocket, attribute
 from controlplane.next_hop import NextHop, Use
@@ -244,16 +244,8 @@ class Dataplane:
 
     def test_run(self, frame: bytes, ifindex: int, *, repeat: int = 1) -> tuple[int, bytes]:
         """Run the program on one frame as if it had come in on `ifindex`: (XDP action, frame after)."""
-        out = ct.create_string_buffer(len(frame) + 256)
         context = XdpMd(data_end=len(frame), ingress_ifindex=ifindex)
-        data = ct.create_string_buffer(frame, len(frame))
-        options = TestRunOpts(
-            data_in=ct.addressof(data), data_size_in=len(frame),
-            data_out=ct.addressof(out), data_size_out=len(out),
-            ctx_in=ct.addressof(context), ctx_size_in=ct.sizeof(context), repeat=repeat,
-        )  # fmt: skip
-        self._lib.test_run(self._program, options)
-        return options.retval, out.raw[: options.data_size_out]
+        return self._lib.run_on(self._program, frame, context, repeat)
 
     @property
     def program_fd(self) -> int:
@@ -285,9 +277,7 @@ class Dataplane:
 
     def _jiffies(self) -> int:
         frame = bytes(14)  # a socket filter is not run on less
-        options = TestRunOpts(data_in=ct.addressof(ct.create_string_buffer(frame, 14)), data_size_in=14, repeat=1)
-        self._lib.test_run(self._coherence_filter_fds["tell_time"], options)
-        return options.retval
+        return self._lib.run_on(self._coherence_filter_fds["tell_time"], frame)[0]
 
     def _link_alive(self, ifindex: int) -> bool:
         with _closing(self._lib.get(str(self._pins.link(ifindex)))) as link:

@@ -213,6 +213,21 @@ class Libbpf:
         options.sz = ct.sizeof(TestRunOpts)
         self._checked("BPF_PROG_TEST_RUN", self._lib.bpf_prog_test_run_opts(program_fd, ct.byref(options)))
 
+    def run_on(
+        self, program_fd: int, frame: bytes, context: ct.Structure | None = None, repeat: int = 1
+    ) -> tuple[int, bytes]:
+        """Run a program on one frame: (what it returns, the frame after)."""
+        data = ct.create_string_buffer(frame, len(frame))
+        out = ct.create_string_buffer(len(frame) + 256)
+        options = TestRunOpts(
+            data_in=ct.addressof(data), data_size_in=len(frame),
+            data_out=ct.addressof(out), data_size_out=len(out), repeat=repeat,
+        )  # fmt: skip
+        if context is not None:
+            options.ctx_in, options.ctx_size_in = ct.addressof(context), ct.sizeof(context)
+        self.test_run(program_fd, options)
+        return options.retval, out.raw[: options.data_size_out]
+
     def _info(self, fd: int, info: ct.Structure) -> ct.Structure:
         size = ct.c_uint(ct.sizeof(info))
         self._checked("reading an object's info", self._lib.bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size)))
