@@ -127,8 +127,8 @@ class RouteCounter:
 
     A count waits until no route has changed for QUIET_S, so that a full table costs one when it has arrived; while
     routes never rest, a large table is counted every CHURN_PAUSE_S. Either way the counts take a limited share of
-    the time, however large the table: what `status` tells is right to the route QUIET_S + SHARE times the length of a count (0.2 s for a
-    million routes) after the last change.
+    the time, however large the table: what `status` tells is right to the route QUIET_S + SHARE times the length of
+    a count (0.2 s for a million routes) after the last change.
 
     `notes` is what the last count noted and what was announced since it began: a route of note is in there
     from its announcement until a count misses it.

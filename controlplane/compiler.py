@@ -16,8 +16,8 @@ def _import_bcc():
         import bcc
     except (ImportError, OSError) as error:  # OSError: its library libbcc.so is missing
         raise MissingDependency(
-            f"BCC is not installed for this Python ({error}): apt install python3-bpfcc, and use a virtual environment made "
-            "with `/usr/bin/python3 -m venv --system-site-packages` (the PyPI package bcc is something else)"
+            f"BCC is not installed for this Python ({error}): apt install python3-bpfcc, and use a virtual environment "
+            "made with `/usr/bin/python3 -m venv --system-site-packages` (the PyPI package bcc is something else)"
         ) from error
     if not hasattr(bcc, "BPF"):
         raise MissingDependency(

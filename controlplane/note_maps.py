@@ -106,8 +106,8 @@ class NoteMaps:
 
 
 def _with_shorter_prefixes(narrow: dict[Prefix, int]) -> dict[Prefix, int]:
-    """Of one family. Each with the smallest MTU of all the prefixes that it lies in: they may be of several tables, and a rule
-    decides which table a packet meets, but the trie finds only the longest of them."""
+    """Of one family. Each with the smallest MTU of all the prefixes that it lies in: they may be of several tables,
+    and a rule decides which table a packet meets, but the trie finds only the longest of them."""
     lengths = sorted({prefix.length for prefix in narrow})
     out: dict[Prefix, int] = {}
     for prefix in sorted(narrow, key=lambda prefix: prefix.length):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the kernel's sysctls and policy rules say about forwarding, beyond what `bpf_fib_lookup` heeds.
 
-Read anew when something is announced and once a second, since most sysctls change without a word.
+Read anew when something is announced and twice a second, since most sysctls change without a word.
 """
 
 import fcntl
