@@ -14,7 +14,7 @@ from controlplane import neighbour, next_hop
 from controlplane.cache_key import Key
 from controlplane.errors import DataplaneError
 from controlplane.memory import Memory, cache_bytes
-from controlplane.netlink import NetlinkSocket
+from controlplane.netlink import RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_SETTINGS, NetlinkSocket
 from controlplane.source import limits
 
 LEASE_S = 0.18
@@ -26,10 +26,6 @@ HOLD_S = 60.0
 _CLOCK_MONOTONIC_COARSE = 6
 HZ = round(1 / time.clock_getres(_CLOCK_MONOTONIC_COARSE))
 """Of the kernel: its ticks, jiffies, a second"""
-
-_RTNLGRP_NEIGH = 3
-_RTNLGRP_SETTINGS = (1, 5, 8, 9, 19, 24, 25, 32)
-"""Links, addresses, rules and sysctls of both families, nexthops"""
 
 
 class _Coherence(ct.Structure):
@@ -100,8 +96,8 @@ class Cache:
     def __enter__(self) -> "Cache":
         """Listen in the caller's network namespace. What earlier daemons left is void."""
         if self.sets:
-            self._listen("neighbour_event", (_RTNLGRP_NEIGH,))
-            self._listen("setting_event", _RTNLGRP_SETTINGS)
+            self._listen("neighbour_event", (RTNLGRP_NEIGH,))
+            self._listen("setting_event", (RTNLGRP_LINK, *RTNLGRP_SETTINGS))
             self._note_neighbours()
             self._state.life = round(LIFE_S * HZ)
         return self

@@ -11,8 +11,7 @@ from scapy.packet import Packet
 from controlplane import cache as cache_module
 from controlplane.cache_key import Key
 from controlplane.counters import Traffic
-from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
-from controlplane.netlink import NetlinkSocket
+from controlplane.netlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkSocket
 from controlplane.notes import MULTIPATH
 from controlplane.pins import PinDirectory
 from controlplane.reconcile import StopTransmit, Transmit
