@@ -26,36 +26,19 @@ def _import_bcc():
     return bcc
 
 
-def router(pin_dir: Path, defines: tuple[str, ...]):
-    """The router's program and its filters, over the maps pinned in `pin_dir`: a bcc.BPF, with nothing loaded yet.
+def compiled(main: str, defines: tuple[str, ...]):
+    """A program of bpf/, such as `router.c` or `bench/sink.c`: a bcc.BPF, with nothing loaded yet.
 
     Raises MissingDependency, and DataplaneError when it does not compile.
     """
     if not Path("/usr/include/linux/types.h").exists():
         raise MissingDependency("the kernel's user API headers are not installed: apt install linux-libc-dev")
-    flags = [f'-DPIN_DIR="{pin_dir}"', "-I/usr/include", f"-I/usr/include/{_multiarch()}", *defines]
     bcc = _import_bcc()
-    try:
-        return bcc.BPF(text=source.joined().encode(), cflags=flags)
-    except Exception as error:  # BCC raises bare Exception; the compiler's words went to stderr
-        raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/router.c: {error}") from error
-
-
-def _multiarch() -> str:
-    """Debian's folder of architecture headers, such as x86_64-linux-gnu."""
-    return f"{os.uname().machine}-linux-gnu"
-
-
-def compiled(main: str, defines: tuple[str, ...]):
-    """A program of bpf/ other than the router, such as `bench/sink.c`: a bcc.BPF, with nothing loaded yet.
-
-    Raises MissingDependency, and DataplaneError when it does not compile.
-    """
-    bcc = _import_bcc()
-    flags = ["-I/usr/include", f"-I/usr/include/{_multiarch()}", *defines]
+    # The second is Debian's folder of architecture headers, such as x86_64-linux-gnu.
+    flags = ["-I/usr/include", f"-I/usr/include/{os.uname().machine}-linux-gnu", *defines]
     try:
         return bcc.BPF(text=source.joined(main).encode(), cflags=flags)
-    except Exception as error:  # as above
+    except Exception as error:  # BCC raises bare Exception; the compiler's words went to stderr
         raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/{main}: {error}") from error
 
 

@@ -56,9 +56,9 @@ class Dataplane:
         self._lib = compiler.libbpf_of_bcc()
         cpus = table_cpus()
         self._memory = Memory(self._lib, pins.maps, cpus, cache_sets)
-        sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
+        own = (f'-DPIN_DIR="{pins.maps}"', f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
         try:
-            self._bcc = compiler.router(pins.maps, (*defines, *sizes, *self._memory.defines))
+            self._bcc = compiler.compiled("router.c", (*defines, *own, *self._memory.defines))
             self._program = self._load(libbpf.BPF_PROG_TYPE_XDP, "router")
         except DataplaneError:
             self._memory.close()

@@ -93,8 +93,8 @@ def compiled_sizes(monkeypatch, tmp_path):
         members = [f"char member{i}[{expression}];" for i, expression in enumerate(expressions)]
         headers = "\n".join((source.SOURCE_DIR / name).read_text() for name in ("limits.h", "verdict.h"))
         table = f"struct sizes {{ {' '.join(members)} }};\nBPF_ARRAY(table, struct sizes, 1);"
-        monkeypatch.setattr(source, "joined", lambda: headers.replace("#pragma once", "") + "\n" + table)
-        program = compiler.router(tmp_path, ())
+        monkeypatch.setattr(source, "joined", lambda main: headers.replace("#pragma once", "") + "\n" + table)
+        program = compiler.compiled("router.c", (f'-DPIN_DIR="{tmp_path}"',))
         leaf = program[b"table"].Leaf
         program.cleanup()
         return [getattr(leaf, f"member{i}").size for i in range(len(members))]
@@ -134,7 +134,7 @@ def memory(monkeypatch, pins):
         values = [f"SIZE{i} = {expression}" for i, expression in enumerate(expressions)]
         members = [f"char member{i}[SIZE{i}];" for i in range(len(expressions))]
         table = f"enum {{ {', '.join(values)} }};\nstruct sizes {{ {' '.join(members)} }};\n"
-        monkeypatch.setattr(source, "joined", lambda: f"{joined()}\n{table}BPF_ARRAY(table, struct sizes, 1);")
+        monkeypatch.setattr(source, "joined", lambda main: f"{joined(main)}\n{table}BPF_ARRAY(table, struct sizes, 1);")
         made.append(Dataplane(pins, cache_sets=CACHE_SETS))
         leaf = made[-1]._bcc[b"table"].Leaf
         return [getattr(leaf, f"member{i}").size for i in range(len(members))]
