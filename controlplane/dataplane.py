@@ -111,11 +111,13 @@ class Dataplane:
         for key, leaf in self._interfaces.items():
             mac = ":".join(f"{byte:02x}" for byte in leaf.mac)
             out.interfaces[key.value] = Interface(leaf.slot, leaf.mtu, mac, leaf.flags, leaf.ipv6_mtu, leaf.narrow_mtu)
-        for slot in self._slots.values():
-            ifindex = self._transmitting(slot)
-            if ifindex:
-                out.transmitting[slot] = ifindex
+        out.transmitting = self.transmitting()
         return out
+
+    def transmitting(self) -> dict[int, int]:
+        """Slot -> ifindex, of the ports that packets can leave by."""
+        found = {slot: self._transmitting(slot) for slot in self._slots.values()}
+        return {slot: ifindex for slot, ifindex in found.items() if ifindex}
 
     def owners(self) -> dict[str, int]:
         """Port name -> slot, for every slot that has an owner."""

@@ -95,7 +95,7 @@ class Engine:
         filter_fd = self._dataplane.route_filter_fd
         async with NetlinkMonitor(self._receive_buffer, filter_fd, self._guard.watch) as self._monitor:
             # Before any port forwards: whose sources the kernel would refuse is told by its routes.
-            self._known.routes.count(self._fib_change())
+            self._known.routes.count(self._fib_change()[0])
             next_tick = time.monotonic() + TICK_S
             while True:
                 try:
@@ -106,7 +106,7 @@ class Engine:
                 except TimeoutError:
                     next_tick = time.monotonic() + TICK_S
                     self._tick()
-                self._known.routes.refresh(self._fib_change(), self._quiet_s())
+                self._known.routes.refresh(*self._fib_change())
                 self._keeper.refresh(self._dataplane)
                 self._make_true()
                 self.ready.set()
@@ -161,7 +161,7 @@ class Engine:
             neighbours=count_neighbours(),
             managed_neighbours=self._keeper.counts.managed,
             netlink=self._monitor.counters,
-            transmitting=self._dataplane.actual({}).transmitting,
+            transmitting=self._dataplane.transmitting(),
             program_id=self._dataplane.program_id,
             guard=self._guard.policy,
             findings=self._guard.findings,
@@ -174,12 +174,10 @@ class Engine:
         self._poll_firewalls = True
         self._ports.sample(self._dataplane)
 
-    def _fib_change(self) -> tuple[int, int]:
-        return self._dataplane.route_changes()[0], self._known.silent_changes
-
-    def _quiet_s(self) -> float:
-        """Since a route changed."""
-        return time.monotonic() - self._dataplane.route_changes()[1]
+    def _fib_change(self) -> tuple[tuple[int, int], float]:
+        """(what moves with the FIB, seconds since a route changed)"""
+        changes, last = self._dataplane.route_changes()
+        return (changes, self._known.silent_changes), time.monotonic() - last
 
     def _make_true(self) -> None:
         """Compare and carry out. A refused port is left out of a second comparison, so that nothing of it
