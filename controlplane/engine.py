@@ -70,8 +70,6 @@ class Engine:
         self._keeper = keeper
         self._ports = Ports(ports)
         self._known = Known(dataplane.route_dump.count)
-        self._looked_at: dict[str, int] = {}
-        self._poll_firewalls = False
         self._settled = -1
         self._broken = ""
         self.ready = asyncio.Event()
@@ -171,7 +169,7 @@ class Engine:
 
     def _tick(self) -> None:
         self._known.tick()
-        self._poll_firewalls = True
+        self._guard.poll()
         self._ports.sample(self._dataplane)
 
     def _fib_change(self) -> tuple[tuple[int, int], float]:
@@ -195,7 +193,8 @@ class Engine:
             self._known.read_settings(self._ports.modes)
             if self._known.settings != before:
                 cache.invalidate()  # most sysctls change without a word, and the key may stay as it is
-            self._look_for_firewalls()
+            self._guard.look(self._devices(), changed=self._known.firewall_stale)
+            self._known.firewall_stale = False
             self._dataplane.sync_notes(self._known.routes.notes)
             for name in self._ports.modes:
                 self._dataplane.assign(name)
@@ -216,13 +215,9 @@ class Engine:
             log.error("%s", error)
         self._ports.note_states(self._desired())
 
-    def _look_for_firewalls(self) -> None:
-        devices = {link.name: link.ifindex for link in self._known.links.values() if link.name in self._ports.modes}
-        if self._known.firewall_stale or devices != self._looked_at or self._poll_firewalls:
-            self._guard.look(devices, changed=self._known.firewall_stale or devices != self._looked_at)
-            self._known.firewall_stale = False
-            self._poll_firewalls = False
-            self._looked_at = devices
+    def _devices(self) -> dict[str, int]:
+        """Name -> ifindex, of the wished ports that are there."""
+        return {link.name: link.ifindex for link in self._known.links.values() if link.name in self._ports.modes}
 
     def _apply_once(self) -> bool:
         """False when a port refused, and the comparison must be made without it."""
