@@ -52,7 +52,7 @@ class Dataplane:
 
     def __init__(self, pins: PinDirectory, defines: tuple[str, ...] = (), cache_sets: int = 0):
         self._pins = pins
-        self.taken_over = pins.open()
+        pins.open()
         self._lib = compiler.libbpf_of_bcc()
         cpus = table_cpus()
         self._memory = Memory(self._lib, pins.maps, cpus, cache_sets)

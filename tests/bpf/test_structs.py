@@ -13,11 +13,14 @@ from controlplane import dataplane as dataplane_module
 from controlplane.cache import _Coherence
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
+from controlplane.errors import DataplaneError
 from controlplane.interface import Interface
+from controlplane.libbpf import Libbpf
 from controlplane.pins import LAYOUT_VERSION
 from controlplane.reconcile import Attach, Detach, Mode, SetInterface, StopTransmit, Transmit
 from tests import packets
 from tests.bpf.network import PORTS, Namespace, build_links, destination
+from xdprouter.daemon import make_dataplane
 
 FRAME = bytes(packets.udp(destination("out", 4)))
 MAPS = {
@@ -266,7 +269,7 @@ def test_a_name_of_fifteen_characters_survives(own_namespace, pins):
 # --- restart ----------------------------------------------------------------------------------------
 
 
-def test_a_restart_finds_counters_slots_interfaces_and_devmap(own_namespace, pins):
+def test_a_restart_finds_counters_slots_interfaces_and_devmap(own_namespace, pins, caplog):
     with own_namespace.entered():
         first = Dataplane(pins)
         count_one(first, own_namespace)
@@ -277,7 +280,7 @@ def test_a_restart_finds_counters_slots_interfaces_and_devmap(own_namespace, pin
         first.close()
 
         second = Dataplane(pins)
-        assert second.taken_over == []
+        assert caplog.messages == []
         assert second.owners() == {"in0": slot}
         assert second.counters(slot) == counted
         assert second.actual({}) == actual
@@ -306,7 +309,7 @@ def test_a_restart_replaces_the_program_in_place(own_namespace, pins):
         second.close()
 
 
-def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pins):
+def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pins, caplog):
     with own_namespace.entered():
         ifindex = own_namespace.ifindex("in0")
         first = Dataplane(pins)
@@ -317,7 +320,7 @@ def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pin
         old = pins.maps.rename(pins.mount_point / f"v{LAYOUT_VERSION - 1}")
 
         second = Dataplane(pins)
-        assert second.taken_over == [old.name]
+        assert caplog.messages == [f"ports of layout {old.name} were taken over; their counters begin at zero"]
         assert not old.exists()
         assert second.owners() == {}
         assert attached_program("in0") == running
@@ -325,6 +328,25 @@ def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pin
         assert attached_program("in0") == second.program_id
         assert second.actual({}).interfaces == {}
         second.close()
+
+
+def test_a_layout_taken_over_is_said_though_the_kernel_refuses_the_cache(own_namespace, pins, monkeypatch, caplog):
+    made = Libbpf.create_array
+
+    def refuse(self, name: str, size: int) -> int:
+        if name.startswith("cache"):
+            raise DataplaneError(f"making map {name}: Invalid argument", 22)
+        return made(self, name, size)
+
+    monkeypatch.setattr(Libbpf, "create_array", refuse)
+    with own_namespace.entered():
+        Dataplane(pins).close()
+        old = pins.maps.rename(pins.mount_point / f"v{LAYOUT_VERSION - 1}")
+        make_dataplane(pins, 1024).close()
+    assert caplog.messages == [
+        f"ports of layout {old.name} were taken over; their counters begin at zero",
+        "without a destination cache: making map cache4: Invalid argument",
+    ]
 
 
 def test_removing_the_pins_detaches_and_unmounts(own_namespace, pins):
