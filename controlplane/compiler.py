@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From C to bytecode, by BCC, without kernel headers. The only file that imports BCC."""
 
+import ctypes as ct
 import os
 from pathlib import Path
 
@@ -37,9 +38,12 @@ def compiled(main: str, defines: tuple[str, ...]):
     # The second is Debian's folder of architecture headers, such as x86_64-linux-gnu.
     flags = ["-I/usr/include", f"-I/usr/include/{os.uname().machine}-linux-gnu", *defines]
     try:
-        return bcc.BPF(text=source.joined(main).encode(), cflags=flags)
+        out = bcc.BPF(text=source.joined(main).encode(), cflags=flags)
     except Exception as error:  # BCC raises bare Exception; the compiler's words went to stderr
         raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/{main}: {error}") from error
+    # LLVM's working memory, 20 MB, which glibc would keep for nothing.
+    ct.CDLL(None).malloc_trim(0)
+    return out
 
 
 def libbpf_of_bcc() -> Libbpf:

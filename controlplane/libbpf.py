@@ -70,7 +70,7 @@ class XdpMd(ct.Structure):
 
 
 class _LinkInfo(ct.Structure):
-    """The head of struct bpf_link_info for an XDP link; ifindex is 0 once the device is gone."""
+    """The head of struct bpf_link_info for an XDP link."""
 
     _fields_ = [
         ("type", ct.c_uint), ("id", ct.c_uint), ("prog_id", ct.c_uint), ("_pad", ct.c_uint),
@@ -136,8 +136,10 @@ class Libbpf:
         """Take the program off now; closing the last reference does so only some time later."""
         self._checked("detaching", self._lib.bpf_link_detach(link_fd))
 
-    def link_ifindex(self, link_fd: int) -> int:
-        return self._info(link_fd, _LinkInfo()).ifindex
+    def link_info(self, link_fd: int) -> tuple[int, int]:
+        """(ifindex, 0 once the device is gone; id of the program) of an XDP link."""
+        info = self._info(link_fd, _LinkInfo())
+        return info.ifindex, info.prog_id
 
     def object_id(self, fd: int) -> int:
         """The kernel's id of a program or a map."""

@@ -111,7 +111,7 @@ def compiled_sizes(monkeypatch, tmp_path):
 def test_map_values_are_as_large_as_their_members(router):
     limits = source.limits()
     traffic = 8 + 8
-    assert {name: ct.sizeof(router.dataplane._bcc[name.encode()].Leaf) for name in MAPS - PER_CPU} == {
+    assert {name: ct.sizeof(router.dataplane._tables[name.encode()].Leaf) for name in MAPS - PER_CPU} == {
         "interfaces": 4 + 4 + 4 + 4 + 6 + 2,
         "slot_owners": limits["PORT_NAME_LEN"],
         "tx_ports": 4,
@@ -120,10 +120,10 @@ def test_map_values_are_as_large_as_their_members(router):
         "known_neighbours": 6 + 2,
         "next_hops": next_hop.TRAFFIC.size,
     }
-    one_cpu = router.dataplane._bcc[b"counters"].sLeaf
+    one_cpu = router.dataplane._tables[b"counters"].sLeaf
     assert ct.sizeof(one_cpu) == limits["MAX_VERDICTS"] * traffic + traffic + limits["MAX_FIB_CODES"] * 8 + 8 + 8
-    assert ct.sizeof(router.dataplane._bcc[b"next_hops"].Key) == next_hop.HOP.size
-    assert ct.sizeof(router.dataplane._bcc[b"known_neighbours"].Key) == next_hop.HOP.size
+    assert ct.sizeof(router.dataplane._tables[b"next_hops"].Key) == next_hop.HOP.size
+    assert ct.sizeof(router.dataplane._tables[b"known_neighbours"].Key) == next_hop.HOP.size
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def memory(monkeypatch, pins):
         table = f"enum {{ {', '.join(values)} }};\nstruct sizes {{ {' '.join(members)} }};\n"
         monkeypatch.setattr(source, "joined", lambda main: f"{joined(main)}\n{table}BPF_ARRAY(table, struct sizes, 1);")
         made.append(Dataplane(pins, cache_sets=CACHE_SETS))
-        leaf = made[-1]._bcc[b"table"].Leaf
+        leaf = made[-1]._tables[b"table"].Leaf
         return [getattr(leaf, f"member{i}").size for i in range(len(members))]
 
     yield made, sizes
@@ -200,7 +200,7 @@ def test_kernel_and_bcc_agree_about_the_maps(router):
         "next_hops": limits["MAX_NEXT_HOPS"],
     }
     for name in MAPS:
-        table = router.dataplane._bcc[name.encode()]
+        table = router.dataplane._tables[name.encode()]
         info = _fdinfo(table.map_fd)
         leaf = table.sLeaf if name in PER_CPU else table.Leaf
         assert (name, info["key_size"], info["value_size"], info["max_entries"]) == (
