@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from controlplane import neighbour, next_hop
 from controlplane.cache_key import Key
-from controlplane.errors import DataplaneError
+from controlplane.libbpf import Libbpf
 from controlplane.memory import Memory, cache_bytes
 from controlplane.netlink import RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_SETTINGS, NetlinkSocket
 from controlplane.source import limits
@@ -50,11 +50,19 @@ class Cache:
     in bpf/coherence_events.h -> fd; `clock`: jiffies, in 32 bits."""
 
     def __init__(
-        self, tables, memory: Memory, sets: int, cpus: int, filters: Mapping[str, int], clock: Callable[[], int]
+        self,
+        lib: Libbpf,
+        tables,
+        memory: Memory,
+        sets: int,
+        cpus: int,
+        filters: Mapping[str, int],
+        clock: Callable[[], int],
     ):
         self.sets = sets
         self.reason = "" if sets else "cache_entries is 0"
         """Why nothing is cached; empty if something is"""
+        self._lib = lib
         self._cpus = cpus
         self._filters = filters
         self._clock = clock
@@ -185,18 +193,14 @@ class Cache:
             sock.join(group)
 
     def _note_neighbours(self) -> None:
-        """Those that are there already, so that their next confirmation is none of a change."""
+        """Those that are there already, so that their next confirmation is none of a change. What the kernel has
+        noted since the socket listens is newer than what is read here, and stays."""
         self._known_neighbours.clear()
         self.invalidate()
         with NetlinkSocket() as sock:
             known = neighbour.details(sock)
-        table = self._known_neighbours
         ethernet = {h: e for h, e in known.items() if e.state & neighbour.VALID and len(e.lladdr) == 17}
         for number, (hop, entry) in enumerate(ethernet.items()):
             if number < limits()["MAX_NEXT_HOPS"]:  # the others are taken for changed when they are confirmed
-                key = table.Key.from_buffer_copy(next_hop.key(hop))
-                leaf = table.Leaf.from_buffer_copy(bytes.fromhex(entry.lladdr.replace(":", "")) + bytes(2))
-                try:
-                    table[key] = leaf
-                except Exception as error:  # BCC's
-                    raise DataplaneError(f"noting neighbours: {error}", ct.get_errno()) from error
+                mac = bytes.fromhex(entry.lladdr.replace(":", ""))
+                self._lib.map_add(self._known_neighbours.map_fd, next_hop.key(hop), mac + bytes(2))

@@ -67,7 +67,9 @@ class Dataplane:
             self._tables[b"census_calls"][0] = ct.c_int(census_fd)
 
             self.route_dump = stack.enter_context(closing(RouteDump(census_fd, self._memory.view("route_census"))))
-            self.cache = Cache(self._tables, self._memory, cache_sets, cpus, self._coherence_filter_fds, self._jiffies)
+            self.cache = Cache(
+                self._lib, self._tables, self._memory, cache_sets, cpus, self._coherence_filter_fds, self._jiffies
+            )
             stack.enter_context(closing(self.cache))
             self.notes = stack.enter_context(closing(NoteMaps(self._tables, self._memory)))
             stack.callback(self._close_maps)

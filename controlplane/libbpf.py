@@ -13,6 +13,7 @@ from controlplane.errors import DataplaneError
 
 BPF_MAP_TYPE_ARRAY = 2
 BPF_F_MMAPABLE = 1 << 10
+BPF_NOEXIST = 1
 BPF_PROG_TYPE_SOCKET_FILTER = 1
 BPF_PROG_TYPE_XDP = 6
 BPF_PROG_TYPE_RAW_TRACEPOINT = 17
@@ -201,6 +202,13 @@ class Libbpf:
         value = ct.create_string_buffer(size)
         self._checked("reading a map", self._lib.bpf_map_lookup_elem(fd, key, value))
         return value.raw
+
+    def map_add(self, fd: int, key: bytes, value: bytes) -> bool:
+        """False, and nothing written, if there is an entry of that key."""
+        result = self._lib.bpf_map_update_elem(fd, key, value, ct.c_ulonglong(BPF_NOEXIST))
+        if result < 0 and ct.get_errno() != errno.EEXIST:
+            raise _refused("adding to a map", result)
+        return result >= 0
 
     def map_delete(self, fd: int, key: bytes) -> None:
         """No entry of that key: nothing to do."""

@@ -434,6 +434,30 @@ def test_a_neighbours_new_mac_is_used_at_once(router, family):
 
 
 @families
+def test_a_mac_that_changes_while_the_daemon_reads_them_is_the_kernels_word(router, family, monkeypatch):
+    """What the daemon has read is older than what the filter has noted since: the way back is a change too."""
+    neighbour = "10.0.1.2" if family == 4 else "2001:db8:0:1::2"
+    old, new = PORTS["out0"].next_hop_mac, "02:00:00:00:77:77"
+    packet, read = packets.udp(OUT[family]), cache_module.neighbour.details
+
+    def read_and_change(sock):
+        found = read(sock)
+        router.ns.ip(f"neigh replace {neighbour} dev out0 lladdr {new}", family=family)
+        return found
+
+    monkeypatch.setattr(cache_module.neighbour, "details", read_and_change)
+    router.cache.__exit__()
+    try:
+        with router.ns.entered():
+            router.cache.__enter__()
+        router.warm(packet)
+        assert mac_of(router, packet) == new
+    finally:
+        router.ns.ip(f"neigh replace {neighbour} dev out0 lladdr {old}", family=family)
+    assert mac_of(router, packet) == old
+
+
+@families
 def test_a_neighbour_that_goes_is_not_used(router, family):
     neighbour = "10.0.1.2" if family == 4 else "2001:db8:0:1::2"
     packet, others = packets.udp(OUT[family]), packets.udp(ELSEWHERE[family])

@@ -50,7 +50,7 @@ def clock(monkeypatch):
 
 def make(memory: Memory, sets: int = 16, cpus: int = 2, clock: Clock | None = None) -> Cache:
     clock = clock or Clock()
-    return Cache({b"known_neighbours": None}, memory, sets, cpus, {}, lambda: clock.units & 0xFFFFFFFF)
+    return Cache(None, {b"known_neighbours": None}, memory, sets, cpus, {}, lambda: clock.units & 0xFFFFFFFF)
 
 
 @pytest.fixture
