@@ -10,7 +10,7 @@ import itertools
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 
 from controlplane.errors import NetlinkError, NetlinkOverrun
@@ -181,6 +181,15 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
+
+
+def objects(data: bytes, header: struct.Struct, kinds: Container[int]) -> Iterator[tuple[tuple, dict[int, bytes]]]:
+    """(fields of `header`, attributes) of each message of these types in a buffer. `header` is what the family puts
+    between struct nlmsghdr and the attributes, such as struct rtmsg; a message too short for it is passed over."""
+    for offset, kind, _, length in messages(data):
+        start, end = offset + HEADER.size, min(offset + length, len(data))
+        if kind in kinds and start + header.size <= end:
+            yield header.unpack_from(data, start), dict(attributes(data[start + header.size : end]))
 
 
 def _error_code(data: bytes, offset: int) -> int:
