@@ -68,7 +68,7 @@ class Attachments:
             with self._link(ifindex) as link:
                 device, running = self._lib.link_info(link)
                 if device == ifindex and running != program.id:
-                    self._lib.link_update(link, program.fd)
+                    self._update(link, program)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -80,6 +80,13 @@ class Attachments:
             yield fd
         finally:
             os.close(fd)
+
+    def _update(self, link: int, program: Program) -> None:
+        try:
+            self._lib.link_update(link, program.fd)
+        except DataplaneError as error:
+            if error.errno != errno.ENOLINK:  # the device has just gone
+                raise
 
     def _alive(self, ifindex: int) -> bool:
         with self._link(ifindex) as link:

@@ -309,6 +309,28 @@ def test_a_restart_replaces_the_program_in_place(own_namespace, pins):
         second.close()
 
 
+def test_a_device_that_goes_as_its_link_is_taken_over_stops_nothing(own_namespace, pins, monkeypatch):
+    update, gone = Libbpf.link_update, own_namespace.ifindex("in0")
+
+    def late(self, link: int, program: int) -> None:
+        if self.link_info(link)[0] == gone:
+            own_namespace.ip("link del in0")
+        update(self, link, program)
+
+    with own_namespace.entered():
+        first = Dataplane(pins)
+        for name in ("in0", "out0"):
+            first.apply(Attach(name, own_namespace.ifindex(name), Mode.NATIVE))
+        first.close()
+
+        second = Dataplane(pins)
+        monkeypatch.setattr(Libbpf, "link_update", late)
+        second.take_over_links()
+        assert second.actual({}).dead == {gone}
+        assert attached_program("out0") == second.program_id
+        second.close()
+
+
 def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pins, caplog):
     with own_namespace.entered():
         ifindex = own_namespace.ifindex("in0")
