@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 
 from controlplane import neighbour, next_hop
 from controlplane.cache_key import Key
-from controlplane.errors import DataplaneError
+from controlplane.libbpf import Libbpf
 from controlplane.memory import Memory, cache_bytes
-from controlplane.netlink import NetlinkSocket
+from controlplane.netlink import RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_SETTINGS, NetlinkSocket
 from controlplane.source import limits
 
 LEASE_S = 0.18
@@ -26,10 +26,6 @@ HOLD_S = 60.0
 _CLOCK_MONOTONIC_COARSE = 6
 HZ = round(1 / time.clock_getres(_CLOCK_MONOTONIC_COARSE))
 """Of the kernel: its ticks, jiffies, a second"""
-
-_RTNLGRP_NEIGH = 3
-_RTNLGRP_SETTINGS = (1, 5, 8, 9, 19, 24, 25, 32)
-"""Links, addresses, rules and sysctls of both families, nexthops"""
 
 
 class _Coherence(ct.Structure):
@@ -54,11 +50,19 @@ class Cache:
     in bpf/coherence_events.h -> fd; `clock`: jiffies, in 32 bits."""
 
     def __init__(
-        self, tables, memory: Memory, sets: int, cpus: int, filters: Mapping[str, int], clock: Callable[[], int]
+        self,
+        lib: Libbpf,
+        tables,
+        memory: Memory,
+        sets: int,
+        cpus: int,
+        filters: Mapping[str, int],
+        clock: Callable[[], int],
     ):
         self.sets = sets
         self.reason = "" if sets else "cache_entries is 0"
         """Why nothing is cached; empty if something is"""
+        self._lib = lib
         self._cpus = cpus
         self._filters = filters
         self._clock = clock
@@ -100,8 +104,8 @@ class Cache:
     def __enter__(self) -> "Cache":
         """Listen in the caller's network namespace. What earlier daemons left is void."""
         if self.sets:
-            self._listen("neighbour_event", (_RTNLGRP_NEIGH,))
-            self._listen("setting_event", _RTNLGRP_SETTINGS)
+            self._listen("neighbour_event", (RTNLGRP_NEIGH,))
+            self._listen("setting_event", (RTNLGRP_LINK, *RTNLGRP_SETTINGS))
             self._note_neighbours()
             self._state.life = round(LIFE_S * HZ)
         return self
@@ -190,18 +194,14 @@ class Cache:
             sock.join(group)
 
     def _note_neighbours(self) -> None:
-        """Those that are there already, so that their next confirmation is none of a change."""
+        """Those that are there already, so that their next confirmation is none of a change. What the kernel has
+        noted since the socket listens is newer than what is read here, and stays."""
         self._known_neighbours.clear()
         self.invalidate()
         with NetlinkSocket() as sock:
             known = neighbour.details(sock)
-        table = self._known_neighbours
         ethernet = {h: e for h, e in known.items() if e.state & neighbour.VALID and len(e.lladdr) == 17}
         for number, (hop, entry) in enumerate(ethernet.items()):
             if number < limits()["MAX_NEXT_HOPS"]:  # the others are taken for changed when they are confirmed
-                key = table.Key.from_buffer_copy(next_hop.key(hop))
-                leaf = table.Leaf.from_buffer_copy(bytes.fromhex(entry.lladdr.replace(":", "")) + bytes(2))
-                try:
-                    table[key] = leaf
-                except Exception as error:  # BCC's
-                    raise DataplaneError(f"noting neighbours: {error}", ct.get_errno()) from error
+                mac = bytes.fromhex(entry.lladdr.replace(":", ""))
+                self._lib.map_add(self._known_neighbours.map_fd, next_hop.key(hop), mac + bytes(2))

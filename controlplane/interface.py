@@ -23,7 +23,7 @@ class Interface:
     flags: int = 0
     ipv6_mtu: int = 0
     narrow_mtu: int = NO_NARROW_ROUTE
-    """no IPv4 route has a smaller MTU that is not locked"""
+    """no route of either family has a smaller MTU that is not locked"""
 
 
 def describe(

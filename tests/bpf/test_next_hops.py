@@ -88,12 +88,12 @@ def test_none_is_lost_when_there_are_more_than_a_cpu_has_places_for(own_router):
             hop(own_router, "out0", address): Use(turn, turn * len(frame))
             for address, frame in zip(addresses, frames, strict=True)
         }
-    total = sum(leaf.packets for leaf in own_router.dataplane._bcc[b"next_hops"].values())
+    total = sum(leaf.packets for leaf in own_router.dataplane._tables[b"next_hops"].values())
     assert 0 < total < 3 * MANY, "some are in the shared map, some not yet"
 
 
 def test_a_full_map_breaks_nothing(own_router):
-    table = own_router.dataplane._bcc[b"next_hops"]
+    table = own_router.dataplane._tables[b"next_hops"]
     for number in range(source.limits()["MAX_NEXT_HOPS"]):
         table[table.Key.from_buffer_copy(key(NextHop(9, socket.AF_INET, number.to_bytes(4, "big"))))] = table.Leaf(1, 1)
     frames = [bytes(packets.udp(address)) for address in _neighbours(own_router, MANY)]

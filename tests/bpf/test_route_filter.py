@@ -10,8 +10,8 @@ from controlplane import settings
 from controlplane.dataplane import Dataplane
 from controlplane.events import RoutesNoted, SettingsChanged, Synced
 from controlplane.guard import GuardWatch
-from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkMonitor
-from controlplane.netlink import NetlinkSocket, messages
+from controlplane.monitor import NetlinkMonitor
+from controlplane.netlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkSocket, messages
 from controlplane.notes import BY_SOURCE, BY_TOS, MULTIPATH, RouteNotes
 from tests.bpf.network import Namespace
 
