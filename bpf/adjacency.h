@@ -13,6 +13,14 @@
 
 #define ADJACENCIES (ADJACENCY_SETS * ADJACENCY_WAYS)
 
+/* How frames leave by an interface: by which port, with what. */
+struct egress {
+	u32 slot;
+	u32 flags; /* enum interface_flag, of the port */
+	u32 tags;
+	u32 mtu;
+};
+
 /* Knuth's multiplicative hash, whose upper bits depend on all octets. Behind an IPv4 address are zeros. */
 static __always_inline u32 adjacency_set(const struct next_hop *hop)
 {
@@ -70,13 +78,12 @@ static __always_inline bool copy_mac_if_other(u8 *to, const u8 *from)
 }
 
 /*
- * The adjacency of a lookup's answer by an egress interface, made if it is new, brought up to date if not; its number
- * in `number`. `port`: the interface that frames leave by in the end, often the same. The address is as the lookup left it: the gateway, else the destination; with RFC 8950 the family is
+ * The adjacency of a lookup's answer, made if it is new, brought up to date if not; its number in `number`.
+ * The address is as the lookup left it: the gateway, else the destination; with RFC 8950 the family is
  * AF_INET6. `fib` must be aligned to eight bytes.
  */
 static __always_inline struct adjacency *adjacency_for(const struct bpf_fib_lookup *fib,
-						       const struct interface *egress,
-						       const struct interface *port, u32 *number)
+						       const struct egress *egress, u32 *number)
 {
 	struct next_hop hop = {
 		.ifindex = fib->ifindex,
@@ -110,10 +117,10 @@ new:
 known:
 	changed = copy_mac_if_other(found->dmac, fib->dmac);
 	changed |= copy_mac_if_other(found->smac, fib->smac);
-	if (changed || found->slot != port->slot || found->flags != port->flags ||
+	if (changed || found->slot != egress->slot || found->flags != egress->flags ||
 	    (FEATURE_VLAN && found->tags != egress->tags)) {
-		found->slot = port->slot;
-		found->flags = port->flags;
+		found->slot = egress->slot;
+		found->flags = egress->flags;
 		found->tags = egress->tags;
 		found->version++;
 	}

@@ -63,6 +63,7 @@ struct interface {
 	u8 mac[6];
 	u16 flags;        /* enum interface_flag */
 	u32 tags;         /* that a frame bears here; tags.h */
+	u32 header_len;   /* of the Ethernet header with them */
 	u32 upper;        /* whose the frames are that come in here: a bond's, a bridge's; 0: its own */
 	u32 bridge;       /* whose FDB tells by which member a frame leaves; 0: no bridge */
 	u32 vrf;          /* its place in vrf_counters; 0: in none */

@@ -28,12 +28,16 @@ struct packet {
 	struct xdp_md *ctx;
 	u32 frame_len;    /* of all buffers */
 	u32 linear_len;
-	u16 ethertype;    /* network order; the only thing that decides v4 or v6 */
+	u16 ethertype;    /* network order, behind the tags */
+	u16 version;      /* 4 or 6, by the EtherType alone */
 	u16 datagram_len; /* host order, IP header included */
 	u16 flags;        /* enum interface_flag of the ingress */
 	u16 l2_len;       /* of the Ethernet header with its tags; ask header_len() */
 	u32 tags;         /* that it came with */
-	u32 ifindex;      /* of the ingress interface, as the FIB knows it */
+	/* of the ingress interface, as the FIB knows it */
+	u32 ifindex;
+	u32 narrow_mtu;
+	u32 vrf;
 	u8 protocol;      /* L4; policy rules may match it, for fragments too */
 	__be16 sport;
 	__be16 dport;
@@ -45,7 +49,7 @@ struct packet {
 
 static __always_inline bool is_ipv4(const struct packet *p)
 {
-	return p->ethertype == htons(ETH_P_IP);
+	return p->version == 4;
 }
 
 /* __builtin_memcmp() would become a call to a function that does not exist in BPF. */
@@ -57,18 +61,7 @@ static __always_inline bool same_mac(const u8 *a, const u8 *b)
 /* Of the Ethernet header with its tags. */
 static __always_inline u32 header_len(const struct packet *p)
 {
-	return FEATURE_VLAN ? p->l2_len : sizeof(struct ethhdr);
-}
-
-static __always_inline enum verdict parse_ethernet(struct packet *p)
-{
-	struct ethhdr *eth = p->data;
-
-	if ((void *)(eth + 1) > p->data_end)
-		return PASS_MALFORMED;
-	p->ethertype = eth->h_proto;
-	p->l2_len = sizeof(*eth);
-	return FORWARD;
+	return FEATURE_VLAN ? p->l2_len & 31 : sizeof(struct ethhdr);
 }
 
 /* One tag of up to MAX_TAGS. */
@@ -90,10 +83,15 @@ static __always_inline enum verdict parse_tag(struct packet *p, u32 shift)
 	return FORWARD;
 }
 
-static __always_inline enum verdict parse_tags(struct packet *p)
+static __always_inline enum verdict parse_ethernet(struct packet *p)
 {
+	struct ethhdr *eth = p->data;
 	enum verdict verdict;
 
+	if ((void *)(eth + 1) > p->data_end)
+		return PASS_MALFORMED;
+	p->ethertype = eth->h_proto;
+	p->l2_len = sizeof(*eth);
 	if (!is_tag_protocol(p->ethertype))
 		return FORWARD;
 	if (!FEATURE_VLAN)
@@ -107,12 +105,19 @@ static __always_inline enum verdict parse_tags(struct packet *p)
 }
 
 /* Whether the frame is for the interface's own MAC, and for IP. */
-static __always_inline enum verdict check_ethernet(const struct packet *p, const u8 own_mac[6])
+static __always_inline enum verdict check_ethernet(struct packet *p, const u8 own_mac[6])
 {
 	const struct ethhdr *eth = p->data;
+	u32 version;
 
-	if (p->ethertype != htons(ETH_P_IP) && p->ethertype != htons(ETH_P_IPV6))
+	/* Constants that the compiler does not see through, so that the verifier knows on each path which it is. */
+	if (p->ethertype == htons(ETH_P_IP))
+		asm volatile("%0 = 4" : "=r"(version));
+	else if (p->ethertype == htons(ETH_P_IPV6))
+		asm volatile("%0 = 6" : "=r"(version));
+	else
 		return PASS_NOT_IP;
+	p->version = version;
 	if (eth->h_dest[0] & 1)
 		return PASS_MULTICAST;
 	/* Promiscuous mode brings frames for others; the kernel drops them as PACKET_OTHERHOST. */

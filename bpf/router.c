@@ -31,35 +31,51 @@ static __always_inline u32 bounded(enum verdict verdict)
 	return index & (MAX_VERDICTS - 1);
 }
 
+/* Where frames for the FIB's answer leave; with what no port can take, the verdict. */
+static __always_inline enum verdict find_egress(const struct packet *p, const struct bpf_fib_lookup *fib,
+						struct egress *out)
+{
+	struct interface *interface = find_interface(fib->ifindex), *member;
+
+	if (!interface)
+		return PASS_EGRESS_UNAVAILABLE;
+	out->mtu = is_ipv4(p) ? interface->mtu : interface->ipv6_mtu;
+	if (fib->mtu_result && fib->mtu_result < out->mtu)
+		out->mtu = fib->mtu_result;
+	out->tags = interface->tags;
+	out->slot = interface->slot;
+	out->flags = interface->flags;
+	if (!FEATURE_BRIDGE || !interface->bridge)
+		return FORWARD;
+	member = member_towards(interface->bridge, fib->dmac);
+	if (!member)
+		return PASS_BRIDGE;
+	if (member->mtu < out->mtu)
+		out->mtu = member->mtu;
+	out->slot = member->slot;
+	out->flags = member->flags;
+	return FORWARD;
+}
+
 /* The way out by the FIB, remembered for the next packet. */
 static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct packet *p, struct port_counters *port,
 					    const struct question *q, struct way_out *way)
 {
 	struct bpf_fib_lookup fib __attribute__((aligned(8))) = {};
 	enum verdict verdict = fib_lookup(ctx, p, &fib, port);
-	struct interface *egress, *out;
 	u32 number = BLACKHOLE_NUMBER;
+	struct egress egress = {};
 
 	way->adjacency = NULL;
-	way->mtu = 0;
 	if (verdict == FORWARD) {
-		out = egress = find_interface(fib.ifindex);
-		if (!egress)
-			return PASS_EGRESS_UNAVAILABLE;
-		way->mtu = is_ipv4(p) ? egress->mtu : egress->ipv6_mtu;
-		if (fib.mtu_result && fib.mtu_result < way->mtu)
-			way->mtu = fib.mtu_result;
-		if (FEATURE_BRIDGE && egress->bridge) {
-			out = member_towards(egress->bridge, fib.dmac);
-			if (!out)
-				return PASS_BRIDGE;
-			if (out->mtu < way->mtu)
-				way->mtu = out->mtu;
-		}
-		way->adjacency = adjacency_for(&fib, egress, out, &number);
+		verdict = find_egress(p, &fib, &egress);
+		if (verdict != FORWARD)
+			return verdict;
+		way->adjacency = adjacency_for(&fib, &egress, &number);
 	} else if (verdict != DROP_BLACKHOLE) {
 		return verdict;
 	}
+	way->mtu = egress.mtu;
 	remember(q, p, number, way);
 	return verdict;
 }
@@ -82,20 +98,17 @@ static __always_inline enum verdict may_leave(const struct packet *p, const stru
 	return FORWARD;
 }
 
-/* The interface whose packet this is, and the packet's Ethernet header parsed for it. */
-static __always_inline enum verdict find_ingress(struct packet *p, u32 ifindex, struct interface **found)
+/*
+ * Whose packet it is: from the device that it came in on, and its tags, to the interface that the FIB knows. What is
+ * needed of that later is copied, so that the verifier need not follow each way by which it may be found.
+ */
+static __always_inline enum verdict find_ingress(struct packet *p, u32 device, struct interface *ingress)
 {
-	struct interface *ingress = *found;
-	u32 device = ifindex, *tagged;
-	enum verdict verdict = parse_ethernet(p);
+	u32 member = device, *tagged;
+	enum verdict verdict;
 
-	if (verdict == FORWARD)
-		verdict = parse_tags(p);
-	if (verdict != FORWARD)
-		return verdict;
-	p->ifindex = ifindex;
 	if (FEATURE_UPPER && ingress->upper) {
-		p->ifindex = device = ingress->upper;
+		device = ingress->upper;
 		ingress = find_interface(device);
 		if (!ingress)
 			return PASS_UNKNOWN_PORT;
@@ -104,40 +117,45 @@ static __always_inline enum verdict find_ingress(struct packet *p, u32 ifindex, 
 		struct tagged key = {.device = device, .tags = p->tags};
 
 		tagged = tagged_interfaces.lookup(&key);
-		ingress = tagged ? find_interface(*tagged) : NULL;
+		if (!tagged)
+			return PASS_VLAN_TAG;
+		device = *tagged;
+		ingress = find_interface(device);
 		if (!ingress)
 			return PASS_VLAN_TAG;
-		p->ifindex = *tagged;
 	}
-	*found = ingress;
+	p->ifindex = device;
 	p->flags = ingress->flags;
+	p->l2_len = ingress->header_len;
+	p->narrow_mtu = ingress->narrow_mtu;
+	p->vrf = ingress->vrf;
 	verdict = check_ethernet(p, ingress->mac);
-	if (verdict != FORWARD)
-		return verdict;
-	if (FEATURE_BRIDGE && ingress->bridge && !sender_is_known(ingress->bridge, ifindex, p->data))
+	if (FEATURE_BRIDGE && verdict == FORWARD && ingress->bridge &&
+	    !sender_is_known(ingress->bridge, member, p->data))
 		return PASS_BRIDGE;
-	return FORWARD;
+	return verdict;
 }
 
-/* `ingress`: the device that the packet came in on, then the interface that it belongs to. */
-static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface **found,
+/* `device`: what the packet came in on. */
+static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface *device,
 					  struct port_counters *port)
 {
-	struct interface *ingress = *found;
 	struct adjacency *adjacency;
 	struct port_counters *out;
 	struct way_out way = {};
 	struct question q = {};
-	enum verdict verdict;
 	u32 out_slot, out_len;
+	enum verdict verdict;
 
-	if (ingress->flags & GUARDED || firewall_changed())
+	if (device->flags & GUARDED || firewall_changed())
 		return PASS_GUARDED;
-	verdict = find_ingress(p, ctx->ingress_ifindex, found);
+	verdict = parse_ethernet(p);
 	if (verdict != FORWARD)
 		return verdict;
-	ingress = *found;
-	if (FEATURE_VLAN + FEATURE_UPPER && ingress->flags & GUARDED)
+	verdict = find_ingress(p, ctx->ingress_ifindex, device);
+	if (verdict != FORWARD)
+		return verdict;
+	if (FEATURE_VLAN + FEATURE_UPPER && p->flags & GUARDED)
 		return PASS_GUARDED;
 	verdict = is_ipv4(p) ? parse_ipv4(p) : parse_ipv6(p);
 	if (verdict != FORWARD)
@@ -158,7 +176,7 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	asm volatile("" : "+r"(adjacency)); /* known here not to be NULL, but not to the verifier */
 	if (!adjacency)
 		return PASS_EGRESS_UNAVAILABLE;
-	if (exceeds_route_mtu(p, ingress->narrow_mtu))
+	if (exceeds_route_mtu(p))
 		return PASS_TOO_BIG;
 	if (is_ipv4(p) && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
 		verdict = check_reverse_path(ctx, p, adjacency->hop.ifindex);
@@ -197,20 +215,20 @@ int router(struct xdp_md *ctx)
 		.data = (void *)(long)ctx->data,
 		.data_end = (void *)(long)ctx->data_end,
 	};
-	struct interface *ingress = find_interface(ctx->ingress_ifindex);
-	u32 slot = ingress ? ingress->slot : 0;
+	struct interface *device = find_interface(ctx->ingress_ifindex);
+	u32 slot = device ? device->slot : 0;
 	struct port_counters *port = counters.lookup(&slot);
 	enum verdict verdict = PASS_UNKNOWN_PORT;
 
 	if (!port)
 		return XDP_PASS;
 	p.linear_len = p.frame_len = p.data_end - p.data;
-	if (ingress)
-		verdict = route(ctx, &p, &ingress, port);
+	if (device)
+		verdict = route(ctx, &p, device, port);
 	if (verdict != FORWARD)
 		p.frame_len = bpf_xdp_get_buff_len(ctx);
 	count(&port->ingress[bounded(verdict)], p.frame_len);
-	if (FEATURE_VRF && ingress && ingress->vrf)
-		count_vrf(ingress->vrf, verdict, p.frame_len);
+	if (FEATURE_VRF && p.vrf)
+		count_vrf(p.vrf, verdict, p.frame_len);
 	return xdp_action(verdict);
 }

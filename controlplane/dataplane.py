@@ -106,7 +106,10 @@ class Dataplane:
         out = Actual(*self._attachments.read(modes), transmitting=self.transmitting())
         for key, leaf in self._interfaces.items():
             mac = ":".join(f"{byte:02x}" for byte in leaf.mac)
-            out.interfaces[key.value] = Interface(leaf.slot, leaf.mtu, mac, leaf.flags, leaf.ipv6_mtu, leaf.narrow_mtu)
+            out.interfaces[key.value] = Interface(
+                leaf.slot, leaf.mtu, mac, leaf.flags, leaf.ipv6_mtu, leaf.narrow_mtu,
+                leaf.tags, leaf.upper, leaf.bridge, leaf.vrf,
+            )  # fmt: skip
         return out
 
     def transmitting(self) -> dict[int, int]:
@@ -210,8 +213,9 @@ class Dataplane:
             case SetInterface(ifindex, interface):
                 mac = (ct.c_ubyte * 6)(*bytes.fromhex(interface.mac.replace(":", "")))
                 leaf = self._interfaces.Leaf(
-                    interface.slot, interface.mtu, interface.ipv6_mtu, interface.narrow_mtu, mac, interface.flags
-                )
+                    interface.slot, interface.mtu, interface.ipv6_mtu, interface.narrow_mtu, mac, interface.flags,
+                    interface.tags, interface.header_len, interface.upper, interface.bridge, interface.vrf,
+                )  # fmt: skip
                 # The hash last: it is what `actual` reads, so a write cut in two is made again.
                 if ifindex < len(self._low_interfaces):
                     self._low_interfaces[ifindex] = leaf

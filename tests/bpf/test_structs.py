@@ -25,8 +25,9 @@ from xdprouter.daemon import make_dataplane
 FRAME = bytes(packets.udp(destination("out", 4)))
 MAPS = {
     "counters", "interfaces", "slot_owners", "tx_ports", "settings", "route_changes", "next_hops", "known_neighbours",
+    "tagged_interfaces", "fdb", "vrf_counters",
 }  # fmt: skip
-PER_CPU = {"counters"}
+PER_CPU = {"counters", "vrf_counters"}
 CACHE_SETS = 8
 MEMORY = {  # C type of each map of one value, and how many of them
     "guard": ("u64", "GUARD_ENTRIES"),
@@ -112,7 +113,9 @@ def test_map_values_are_as_large_as_their_members(router):
     limits = source.limits()
     traffic = 8 + 8
     assert {name: ct.sizeof(router.dataplane._tables[name.encode()].Leaf) for name in MAPS - PER_CPU} == {
-        "interfaces": 4 + 4 + 4 + 4 + 6 + 2,
+        "interfaces": 4 * 4 + 6 + 2 + 5 * 4,
+        "tagged_interfaces": 4,
+        "fdb": 4 + 4,
         "slot_owners": limits["PORT_NAME_LEN"],
         "tx_ports": 4,
         "settings": 4,
@@ -194,6 +197,9 @@ def test_kernel_and_bcc_agree_about_the_maps(router):
     limits = source.limits()
     entries = {
         "interfaces": limits["MAX_INTERFACES"],
+        "tagged_interfaces": limits["MAX_INTERFACES"],
+        "vrf_counters": limits["MAX_VRFS"],
+        "fdb": limits["MAX_FDB_ENTRIES"],
         "settings": 1,
         "route_changes": 1,
         "known_neighbours": 4 * limits["MAX_NEXT_HOPS"],
