@@ -26,9 +26,7 @@ BOOT_S = 60.0
 """Twenty times what boot and shutdown take together"""
 CONSOLE_LINES = 30
 QEMU = "qemu-system-x86_64"
-BOOT_LINE = (
-    "console=ttyS0 panic=-1 oops=panic loglevel=4 mitigations=off nokaslr audit=0 random.trust_cpu=on nowatchdog quiet"
-)
+BOOT_LINE = "console=ttyS0 panic=-1 oops=panic loglevel=4 mitigations=off nokaslr audit=0 random.trust_cpu=on nowatchdog norandmaps quiet"
 
 
 @dataclass(frozen=True)
