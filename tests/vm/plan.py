@@ -54,7 +54,7 @@ PARTS = (CACHED, LINKS, PACKETS, LAB, VERIFIER)
 def command(part: Part) -> list[str]:
     """Of the guest, in ROOT; its JUnit report goes to the shared directory."""
     return [
-        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", f"timeout={TEST_TIMEOUT_S}",
+        sys.executable, "-m", "pytest", "-q", "--durations=15", "-p", "no:cacheprovider", "-o", f"timeout={TEST_TIMEOUT_S}",
         f"--junitxml={SHARE}/junit.xml", *part.arguments,
     ]  # fmt: skip
 
