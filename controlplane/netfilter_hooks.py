@@ -21,6 +21,7 @@ _HOOKNUM, _DEV, _FUNCTION, _MODULE, _CHAIN_INFO = 1, 3, 4, 5, 6
 _INFO_TYPE_NFTABLES = 1
 _NFPROTO_IPV4, _NFPROTO_NETDEV, _NFPROTO_IPV6 = 2, 5, 10
 _FORWARD_HOOKS = {0: "prerouting", 2: "forward", 4: "postrouting"}
+_DEVICES_A_LOOK = 64
 _NETDEV_HOOKS = {0: "ingress", 1: "egress"}
 
 _JUDGED_ELSEWHERE = ("nft_do_chain", "ipt_do_table", "ip6t_do_table", "iptable_", "ip6table_")
@@ -46,6 +47,7 @@ class NetfilterHooks:
 
     def __init__(self):
         self._absent = False
+        self._of_devices: dict[str, list[Finding]] = {}
 
     def examine(self, devices: Mapping[str, int], changed: bool = True) -> list[Finding] | None:
         """Findings in the caller's network namespace; None when the kernel has no such list.
@@ -54,9 +56,17 @@ class NetfilterHooks:
         """
         if self._absent and not changed:
             return None
+        # Devices that were asked about longest ago come first; when nothing has changed, so many of them will do.
+        known = {} if changed else {name: self._of_devices[name] for name in self._of_devices if name in devices}
+        asked = [name for name in devices if name not in known] + list(known)
         try:
             with NetlinkSocket(NETLINK_NETFILTER) as sock:
-                return list(_examine(sock, devices))
+                out = list(_examine(sock))
+                for device in asked[: len(asked) - len(known) + _DEVICES_A_LOOK]:
+                    known.pop(device, None)
+                    known[device] = list(_examine_device(sock, device))
+            self._of_devices = known
+            return out + [finding for findings in known.values() for finding in findings]
         except (NetlinkError, OSError) as error:
             self._absent = kernel_without(error)
             if self._absent:
@@ -64,17 +74,19 @@ class NetfilterHooks:
             raise
 
 
-def _examine(sock: NetlinkSocket, devices: Mapping[str, int]) -> Iterator[Finding]:
+def _examine(sock: NetlinkSocket) -> Iterator[Finding]:
     for family, name in ((_NFPROTO_IPV4, "IPv4"), (_NFPROTO_IPV6, "IPv6")):
         for number, place in _FORWARD_HOOKS.items():
             for hook in _hooks(sock, family, number):
                 if relevant(hook):
                     yield Finding(None, f"netfilter: {describe(hook)} sees {name} packets at {place}")
-    for device in devices:
-        for number, place in _NETDEV_HOOKS.items():
-            for hook in _hooks(sock, _NFPROTO_NETDEV, number, device):
-                if relevant(hook):
-                    yield Finding(device, f"netfilter: {describe(hook)} sees packets at {place} of {device}")
+
+
+def _examine_device(sock: NetlinkSocket, device: str) -> Iterator[Finding]:
+    for number, place in _NETDEV_HOOKS.items():
+        for hook in _hooks(sock, _NFPROTO_NETDEV, number, device):
+            if relevant(hook):
+                yield Finding(device, f"netfilter: {describe(hook)} sees packets at {place} of {device}")
 
 
 def relevant(hook: Hook) -> bool:

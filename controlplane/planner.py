@@ -88,7 +88,8 @@ class Planner:
             desired.vrfs, desired.available,
         )  # fmt: skip
         if self._plan is None or basis != self._planned:
-            self._plan, self._planned = plan(desired), basis
+            survey = self.survey() if len(desired.ports) == len(self._ports.modes) else None
+            self._plan, self._planned = plan(desired, survey), basis
         return desired, self._plan
 
 
