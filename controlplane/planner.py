@@ -64,6 +64,10 @@ class Planner:
             out |= {link.name: link.ifindex for link in self._known.links.values() if link.master in bonds}
         return out
 
+    def bridges(self) -> list[str]:
+        """Names of those among them."""
+        return [place.link.name for place in self.survey().places.values() if place.kind is Kind.BRIDGE]
+
     def plan(self, knows_features: bool) -> tuple[Desired, Plan]:
         """`knows_features`: whether the kernel tells what devices can do."""
         notes = self._dataplane.notes

@@ -186,7 +186,10 @@ def test_what_is_not_served_is_said(bridged, command, reason):
 def test_a_tc_filter_on_the_bridge_keeps_it_off_the_fast_path(bridged):
     router = bridged.start()
     is_fast(bridged, router, "h1", "10.2.0.2", "left")
-    for command in ("tc qdisc add dev br0 clsact", "tc filter add dev br0 egress protocol all u32 match u32 0 0 flowid 1:1"):
+    for command in (
+        "tc qdisc add dev br0 clsact",
+        "tc filter add dev br0 egress protocol all u32 match u32 0 0 flowid 1:1",
+    ):
         done = bridged.lab.exec("r1", command.split())
         assert done.returncode == 0, done.stderr
     wait_until(lambda: bridged.interface(router, "br0")["state"] == "slow", SOON_S, "the filter to be found")
@@ -194,6 +197,19 @@ def test_a_tc_filter_on_the_bridge_keeps_it_off_the_fast_path(bridged):
     forwarded = router.verdict("forward", "left")
     ping(bridged, "h1", "10.2.0.2")
     assert router.verdict("forward", "left") == forwarded
+
+
+def test_a_rule_of_the_bridge_family_keeps_it_off_the_fast_path(bridged):
+    router = bridged.start()
+    is_fast(bridged, router, "h1", "10.2.0.2", "left")
+    rules = "table bridge t { chain c { type filter hook output priority 0; ether type ip counter; }; }"
+    done = bridged.lab.exec("r1", ["nft", rules])
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: bridged.interface(router, "br0")["state"] == "slow", SOON_S, "the rule to be found")
+    assert "chain bridge t c" in bridged.interface(router, "br0")["reason"]
+    assert router.port("left")["state"] == "active"
+    assert bridged.lab.exec("r1", ["nft", "flush", "ruleset"]).returncode == 0
+    is_fast(bridged, router, "h1", "10.2.0.2", "left")
 
 
 def _member_of(bridged: Bridged, host: str) -> int:
