@@ -97,6 +97,12 @@ struct vrf_counters {
 };
 PINNED("percpu_array", u32, struct vrf_counters, vrf_counters, MAX_VRFS);
 
+/* Which name a place in vrf_counters belongs to; as slot_owners. */
+struct vrf_owner {
+	char name[PORT_NAME_LEN];
+};
+PINNED("array", u32, struct vrf_owner, vrf_owners, MAX_VRFS);
+
 /* Where a bridge has learned a host. */
 struct fdb_key {
 	u32 bridge;
@@ -236,6 +242,7 @@ struct coherence {
 	u32 mask_ingress;
 	u32 mask_label;
 	u32 known_reasons;   /* enum reason: routes of these kinds change nothing about the key */
+	u32 listening;       /* as `lease`, while the announcements are heard, whether or not anything is cached */
 };
 MEMORY(struct coherence, coherence)
 

@@ -3,7 +3,7 @@
 
 import enum
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from controlplane.dataplane import Dataplane
 from controlplane.finding import Finding
@@ -48,15 +48,15 @@ class PortGuard:
         """Let the next look read what has no events, also if nothing is known to have changed."""
         self._due = True
 
-    def look(self, devices: Mapping[str, int], changed: bool) -> None:
-        """Find out what packets forwarded over `devices` (name -> ifindex) would meet, if an event said that it has
+    def look(self, devices: Mapping[str, int], changed: bool, bridges: Collection[str] = ()) -> None:
+        """Find out what packets forwarded over `devices` (name -> ifindex; some are bridges) would meet, if an event said that it has
         `changed`, if these are other devices than last time, or after `poll`."""
         changed = changed or devices != self._looked_at
         if self.policy is GuardPolicy.OFF or not (changed or self._due):
             return
         self._looked_at, self._due = devices, False
         self._seen = self._dataplane.guard_changes()
-        findings = self._examiner.examine(devices, changed)
+        findings = self._examiner.examine(devices, changed, bridges)
         if self.policy is GuardPolicy.WARN:
             for finding in findings:
                 if finding not in self.findings:
@@ -67,8 +67,20 @@ class PortGuard:
         """Port -> what keeps it off the fast path."""
         if self.policy is not GuardPolicy.REFUSE:
             return {}
+        if not self.findings:
+            return {}
         found = {port: [f for f in self.findings if f.device in (None, port)] for port in ports}
         return {port: _describe(findings) for port, findings in found.items() if findings}
+
+    def found(self) -> dict[str, str]:
+        """Device -> what was found on that one alone: on ports, and on what sits on them or below."""
+        if self.policy is not GuardPolicy.REFUSE:
+            return {}
+        on: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            if finding.device is not None:
+                on.setdefault(finding.device, []).append(finding)
+        return {device: _describe(findings) for device, findings in on.items()}
 
     def settle(self) -> None:
         """The data plane is as the last look wants it: packets that waited on the slow path may be fast again."""
