@@ -2,8 +2,6 @@
 """Frames that belong to a device above the one they come in on: members of a bond and of a bridge. With the program for
 that alone and the one with all features, with the cache and without."""
 
-from dataclasses import dataclass, field
-
 import pytest
 
 from controlplane.cache import HZ
@@ -17,13 +15,10 @@ from tests.bpf.links import (
     Tag,
     ad,
     address,
-    arriving,
     both,
     check,
     check_recalled,
-    described,
     destination,
-    expected_outcome,
     header,
     mac,
     next_hop_mac,
