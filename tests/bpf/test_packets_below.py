@@ -16,12 +16,13 @@ from tests.bpf.links import (
     ad,
     address,
     both,
-    check,
-    check_recalled,
     destination,
+    expected,
     header,
     mac,
     next_hop_mac,
+    outcome,
+    outcomes,
     through,
     udp,
 )
@@ -151,13 +152,14 @@ with_runs = pytest.mark.parametrize(
 
 @with_runs
 def test_packet(program, case, below):
-    check(case, below(program))
+    assert outcome(case, below(program)) == expected(case)
 
 
 @pytest.mark.parametrize("key", KEYS)
 @with_runs
 def test_packet_recalled(program, case, key, below, one_cpu):
-    check_recalled(case, below(program, cached=True), KEYS[key])
+    turns = [expected(case, recalled) for recalled in (False, True, True)]
+    assert outcomes(case, below(program, cached=True), KEYS[key]) == turns
 
 
 # --- senders ----------------------------------------------------------------------------------------
@@ -233,7 +235,7 @@ def test_vrf_counts_what_comes_in_there(name, features, links_with):
     number, kind, case = VRFS[name]
     links = links_with(*features)
     before = {vrf: links.vrf(vrf) for vrf in range(4)}
-    check(case, links)
+    assert outcome(case, links) == expected(case)
     risen = {
         (vrf, name): total - before[vrf][name]
         for vrf in range(4)
@@ -247,5 +249,6 @@ def test_nothing_is_counted_by_vrf_where_there_is_none(links_with):
     """The feature is off."""
     links = links_with("VLAN")
     before = links.vrf(1)
-    check(VRFS["forwarded"][2], links)
+    case = VRFS["forwarded"][2]
+    assert outcome(case, links) == expected(case)
     assert links.vrf(1) == before

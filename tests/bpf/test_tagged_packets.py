@@ -18,12 +18,13 @@ from tests.bpf.links import (
     address,
     arriving,
     both,
-    check,
-    check_recalled,
     described,
     destination,
+    expected,
     header,
     mac,
+    outcome,
+    outcomes,
     through,
     udp,
 )
@@ -159,11 +160,11 @@ with_programs = pytest.mark.parametrize("features", PROGRAMS.values(), ids=PROGR
 @with_programs
 @described(TABLES)
 def test_packet(case, features, links_with):
-    check(case, links_with(*features))
+    assert outcome(case, links_with(*features)) == expected(case)
 
 
-@with_programs
 @pytest.mark.parametrize("key", KEYS)
 @described(TABLES)
-def test_packet_recalled(case, key, features, links_with, one_cpu):
-    check_recalled(case, links_with(*features, cached=True), KEYS[key])
+def test_packet_recalled(case, key, links_with, one_cpu):
+    turns = [expected(case, recalled) for recalled in (False, True, True)]
+    assert outcomes(case, links_with(*ALL_FEATURES, cached=True), KEYS[key]) == turns
