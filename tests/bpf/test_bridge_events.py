@@ -12,19 +12,20 @@ import pytest
 from controlplane.cache_key import Key
 from controlplane.pins import PinDirectory
 from lab.wait import wait_until
-from tests import packets
 from tests.bpf import links as description
-from tests.bpf.links import (
+from tests.bpf.link_cases import (
     XDP_PASS,
     XDP_REDIRECT,
-    Links,
     arriving,
-    destination,
     header,
     leaving,
+    udp,
+)
+from tests.bpf.links import (
+    Links,
+    destination,
     mac,
     next_hop_mac,
-    udp,
 )
 
 HOST = "02:00:00:00:dd:01"
@@ -282,9 +283,8 @@ def test_a_host_that_moved_is_not_forgotten_on_the_word_of_its_old_member(links)
     assert links.learned() == {HOST: "m1"}
 
 
-def test_a_frame_of_the_host_is_not_needed(links):
-    """What the tables rely on: the messages here are read as those of the kernel are."""
+def test_messages_made_here_are_read_as_those_of_the_kernel(links):
+    """What the two before rest on."""
     learn(links, "m0")
     announce(links, message(links, RTM_DELNEIGH, "m0"))
     assert links.learned() == {}
-    assert packets.HOST_MAC not in links.learned()

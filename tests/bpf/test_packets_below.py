@@ -7,24 +7,26 @@ import pytest
 from controlplane.cache import HZ
 from controlplane.counters import Traffic
 from tests import packets
-from tests.bpf.links import (
+from tests.bpf.link_cases import (
     ALL_FEATURES,
     KEYS,
     Case,
-    Links,
-    Tag,
-    ad,
-    address,
     both,
-    destination,
     expected,
     header,
-    mac,
-    next_hop_mac,
     outcome,
     outcomes,
     through,
     udp,
+)
+from tests.bpf.links import (
+    Links,
+    Tag,
+    ad,
+    address,
+    destination,
+    mac,
+    next_hop_mac,
 )
 from tests.bpf.network import rise
 

@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 
 from controlplane.libbpf import XdpMd
 from tests import packets
-from tests.bpf.links import (
+from tests.bpf.link_cases import (
     ALL_FEATURES,
-    DEVICES,
     XDP_PASS,
     XDP_REDIRECT,
-    Tag,
     arriving,
-    destination,
     leaving,
     through,
     udp,
+)
+from tests.bpf.links import (
+    DEVICES,
+    Tag,
+    destination,
 )
 from tests.bpf.network import rise
 

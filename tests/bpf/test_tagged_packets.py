@@ -7,26 +7,28 @@ import itertools
 import pytest
 
 from tests import packets
-from tests.bpf.links import (
+from tests.bpf.link_cases import (
     ALL_FEATURES,
     KEYS,
-    POLICY_DESTINATION,
-    QINQ_MTU,
     Case,
-    Tag,
-    ad,
-    address,
     arriving,
     both,
     described,
-    destination,
     expected,
     header,
-    mac,
     outcome,
     outcomes,
     through,
     udp,
+)
+from tests.bpf.links import (
+    POLICY_DESTINATION,
+    QINQ_MTU,
+    Tag,
+    ad,
+    address,
+    destination,
+    mac,
 )
 
 ROUTED = ("p0", "p1", "v10", "v20", "s10", "q5", "q6", "q7", "q8", "w10", "w4094", "wq5")
