@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The marker `needs`: kernel features without which a test says nothing."""
+"""The marker `needs`: kernel features without which a test says nothing. And no test of time by Hypothesis."""
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import features
+
+# A machine that is busy elsewhere is no fault of the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure(config) -> None:
