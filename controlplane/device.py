@@ -31,8 +31,8 @@ _NETNSA_NSID, _NETNSA_FD = 1, 3
 _IFINFOMSG = struct.Struct("=BBHiII")
 _NAMED, _PROC = Path("/run/netns"), Path("/proc")
 
-LRO, GRO_HW, RX_VLAN, GRO = "rx-lro", "rx-gro-hw", "rx-vlan-hw-parse", "rx-gro"
-"""Names that the kernel gives to offloads"""
+TX_VLAN = "tx-vlan-hw-insert"
+"""As the kernel names this offload"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class Peer:
     mtu: int = 0
     """0: unknown"""
     channels: Channels | None = None
+    tags_ahead: bool | None = None
+    """It hands a VLAN tag over beside the frame (txvlan); None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,10 @@ def _peer(message, links: list[Link], ethtool: Ethtool) -> Peer | None:
         return None
     if nsid is None:
         found = next((link for link in links if link.ifindex == ifindex), None)
-        return Peer(found.name, "", found.mtu, _channels(ethtool, found.name)) if found else None
+        if found is None:
+            return None
+        tags_ahead = _offloads(ethtool, found.name).get(TX_VLAN, (None,))[0]
+        return Peer(found.name, "", found.mtu, _channels(ethtool, found.name), tags_ahead)
     return Peer(_name_elsewhere(ifindex, nsid), _namespace(nsid))
 
 

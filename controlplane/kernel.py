@@ -146,6 +146,15 @@ def _try_map(kind: int, key: int, value: int, flags: int = 0) -> None:
         pass
 
 
+def can_make_map() -> bool:
+    """Whether a small map can be made at this moment."""
+    try:
+        _try_map(BPF_MAP_TYPE_ARRAY, 4, 8)
+    except OSError:
+        return False
+    return True
+
+
 def _try_xdp(flags: int = 0) -> None:
     with xdp_pass(flags):
         pass
@@ -263,7 +272,7 @@ def _try_netfilter_hooks() -> Probe:
 
 FEATURES: dict[str, Feature] = {
     "xdp": Feature("XDP programs", True, "", "CONFIG_BPF_SYSCALL", _try_xdp),
-    "jit": Feature("BPF programs run as machine code", False, "the fast path is slow: programs are interpreted",
+    "jit": Feature("the compiler of BPF to machine code (JIT)", False, "the fast path is slow: programs are interpreted",
                    "CONFIG_BPF_JIT", _try_jit),
     "btf": Feature("the kernel's types (BTF)", False, "bpftool cannot show maps and kernel types",
                    "CONFIG_DEBUG_INFO_BTF", _try_btf),
