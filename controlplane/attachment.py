@@ -106,14 +106,14 @@ def driver_reason(program_fd: int, ifindex: int, mode: Mode) -> str:
     flags = _MODE_FLAGS[mode]
     with NetlinkSocket() as sock:
         try:
-            sock.request(RTM_SETLINK, _set_xdp(ifindex, program_fd, flags | XDP_FLAGS_UPDATE_IF_NOEXIST))
+            sock.request(RTM_SETLINK, set_xdp(ifindex, program_fd, flags | XDP_FLAGS_UPDATE_IF_NOEXIST))
         except NetlinkError as refused:
             return str(refused)
-        sock.request(RTM_SETLINK, _set_xdp(ifindex, -1, flags))
+        sock.request(RTM_SETLINK, set_xdp(ifindex, -1, flags))
     return ""
 
 
-def _set_xdp(ifindex: int, program_fd: int, flags: int) -> bytes:
+def set_xdp(ifindex: int, program_fd: int, flags: int) -> bytes:
     """An RTM_SETLINK payload with IFLA_XDP."""
     nested = attribute(IFLA_XDP_FD, struct.pack("=i", program_fd))
     nested += attribute(IFLA_XDP_FLAGS, struct.pack("=I", flags))

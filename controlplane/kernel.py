@@ -129,7 +129,8 @@ def _map(kind: int, key: int, value: int, flags: int = 0):
 
 
 @contextmanager
-def _link(program: int, ifindex: int, flags: int):
+def link(program: int, ifindex: int, flags: int):
+    """The fd of a bpf_link that holds an XDP program on a device, for the length of a with block."""
     request = struct.pack("=IIII", program, ifindex, BPF_ATTACH_XDP, flags).ljust(64, b"\0")
     yield from _open(bpf(_LINK_CREATE, bytearray(request)))
 
@@ -195,9 +196,9 @@ def _try_fib(flags: int) -> None:
 
 
 def _try_link(detach: bool) -> None:
-    with xdp_pass() as program, _link(program, bytecode.LOOPBACK, XDP_FLAGS_SKB_MODE) as link:
+    with xdp_pass() as program, link(program, bytecode.LOOPBACK, XDP_FLAGS_SKB_MODE) as held:
         if detach:
-            bpf(_LINK_DETACH, bytearray(struct.pack("=I", link).ljust(64, b"\0")))
+            bpf(_LINK_DETACH, bytearray(struct.pack("=I", held).ljust(64, b"\0")))
 
 
 def _try_socket_filter() -> None:
@@ -249,7 +250,7 @@ def _try_native(kind: str, module: str) -> Probe | None:
     if waits := _module_waits(module):
         return Probe(Answer.UNKNOWN, waits)
     _make(kind, "probe0")
-    with xdp_pass() as program, _link(program, socket.if_nametoindex("probe0"), XDP_FLAGS_DRV_MODE):
+    with xdp_pass() as program, link(program, socket.if_nametoindex("probe0"), XDP_FLAGS_DRV_MODE):
         return None
 
 

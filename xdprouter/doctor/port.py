@@ -24,7 +24,8 @@ def examine(facts: Facts) -> Iterator[Finding]:
         said = _said_by_daemon(facts, port)
         yield from _link(port)
         yield from _program(port)
-        yield _native(facts, port, said)
+        if said or port.trial or not _too_few_queues(port):
+            yield _native(facts, port, said)
         yield from _mtu(facts, port)
         yield from _queues(facts, port)
         yield from _offloads(port)
@@ -151,12 +152,19 @@ def _mtu(facts: Facts, port: Port) -> Iterator[Finding]:
 
 
 def _queues(facts: Facts, port: Port) -> Iterator[Finding]:
-    if port.peer_tx_queues and port.rx_queues and port.rx_queues < port.peer_tx_queues:
+    if _too_few_queues(port):
+        command = _at_peer(port, f"ethtool -L {port.peer} tx {port.rx_queues}")
+        sends = f"by {port.peer_tx_queues}" if port.peer_tx_queues else "by more"
         yield _say(
-            port, "queues", Severity.ERROR,
-            f"{port.rx_queues} receive queues, and its veth peer sends by {port.peer_tx_queues}: native XDP is refused",
-            _at_peer(port, f"ethtool -L {port.peer} tx {port.rx_queues}"),
-        )  # fmt: skip
+            port,
+            "queues",
+            Severity.ERROR,
+            f"{port.rx_queues} receive queues, and its veth peer sends {sends}: native XDP is refused",
+            command,
+            ""
+            if command
+            else f"its peer is in a namespace that cannot be found: there, `ethtool -L PEER tx {port.rx_queues}`",
+        )
         return
     used, most = port.combined_queues, port.max_combined_queues
     if used and most and used < min(facts.cpus, most):
@@ -165,6 +173,14 @@ def _queues(facts: Facts, port: Port) -> Iterator[Finding]:
             port, "queues", Severity.INFO, f"{used} of {most} queues in use, on {facts.cpus} CPUs: some CPUs do nothing",
             f"ethtool -L {port.name} combined {wanted}",
         )  # fmt: skip
+
+
+def _too_few_queues(port: Port) -> bool:
+    """Of a veth, which has XDP features only while its receive queues are no fewer than its peer's transmit queues
+    (veth_set_xdp_features). The peer's can be counted in the same namespace only."""
+    if port.kind != "veth" or not port.rx_queues:
+        return False
+    return port.native is False or bool(port.peer_tx_queues and port.rx_queues < port.peer_tx_queues)
 
 
 def _offloads(port: Port) -> Iterator[Finding]:
@@ -196,7 +212,7 @@ def _offloads(port: Port) -> Iterator[Finding]:
 
 def _egress(port: Port) -> Iterator[Finding]:
     """Only of a port that is up: a veth works it out when both ends are."""
-    if port.takes_redirects is not False or not (port.up and port.carrier) or port.refusal:
+    if port.takes_redirects is not False or not (port.up and port.carrier) or port.refusal or port.native is False:
         return
     if port.kind != "veth":
         yield _say(
