@@ -429,3 +429,29 @@ def test_a_router_with_frr(lab_of):
     assert set(found) == {("link", "east_a")}
     mend(name, found["link", "east_a"])
     wait_until(lambda: not bad(doctor(name)), TRUTH_S, "the link to be back")
+
+
+# --- what this kernel may lack --------------------------------------------------------------------
+
+
+def _require(feature: str) -> None:
+    if not kernel.probe([feature])[feature]:
+        pytest.skip(f"the kernel has no {kernel.FEATURES[feature].meaning}")
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_vlan_tags_that_xdp_would_not_see(bare_lab, ns, where):
+    _require("vlan")
+    port, sender = ("left", bare_lab.ns("h1")) if where == "elsewhere" else ("va", ns)
+    if where == "here":
+        sh(ns, "ip link add va type veth peer name vb", "ethtool -K vb gro on", "ip link set va up", "ip link set vb up")
+    sh(sender, f"ethtool -K {'eth0' if where == 'elsewhere' else 'vb'} txvlan on")
+    try:
+        sh(ns, f"ip link add link {port} name {port}.10 type vlan id 10")
+        found = bad(doctor(ns, "-i", port))
+        assert set(found) == {("rxvlan", port)}
+        assert f"above it: {port}.10" in found["rxvlan", port]["reason"]
+        mend(ns, found["rxvlan", port])
+        assert bad(doctor(ns, "-i", port)) == {}
+    finally:
+        sh(ns, f"ip link del {port}.10", *(["ip link del va"] if where == "here" else []))
