@@ -20,15 +20,15 @@ from pyroute2.ethtool import Ethtool
 from pyroute2.netlink.exceptions import NetlinkError as Refused
 
 from controlplane.bpf_query import program_name, xdp_link_id
-from controlplane.errors import NetlinkError
+from controlplane.errors import ControlPlaneError, NetlinkError
 from controlplane.link import Link
+from controlplane.namespace import in_namespace
 from controlplane.netdev import NetdevSocket
 from controlplane.netlink import HEADER, NetlinkSocket, attribute, attributes
 
 _SIOCETHTOOL, _GDRVINFO = 0x8946, 0x00000003
-_RTM_GETLINK, _RTM_GETNSID, _IFLA_IFNAME, _IFLA_TARGET_NETNSID = 18, 90, 3, 46
+_RTM_GETNSID = 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
-_IFINFOMSG = struct.Struct("=BBHiII")
 _NAMED, _PROC = Path("/run/netns"), Path("/proc")
 
 TX_VLAN = "tx-vlan-hw-insert"
@@ -181,22 +181,22 @@ def _peer(message, links: list[Link], ethtool: Ethtool) -> Peer | None:
         return None
     if nsid is None:
         found = next((link for link in links if link.ifindex == ifindex), None)
-        if found is None:
-            return None
-        tags_ahead = _offloads(ethtool, found.name).get(TX_VLAN, (None,))[0]
-        return Peer(found.name, "", found.mtu, _channels(ethtool, found.name), tags_ahead)
-    return Peer(_name_elsewhere(ifindex, nsid), _namespace(nsid))
+        return _peer_as_seen(found, "", ethtool) if found else None
+    namespace = _namespace(nsid)
 
+    def look() -> Peer | None:
+        with IPRoute() as ipr, Ethtool() as there:
+            return _peer_as_seen(Link.from_message(ipr.get_links(ifindex)[0]), namespace, there)
 
-def _name_elsewhere(ifindex: int, nsid: int) -> str:
-    request = _IFINFOMSG.pack(0, 0, 0, ifindex, 0, 0) + attribute(_IFLA_TARGET_NETNSID, struct.pack("=i", nsid))
     try:
-        with NetlinkSocket() as sock:
-            answer = sock.request(_RTM_GETLINK, request)[0]
-    except (NetlinkError, Refused):
-        return ""
-    found = dict(attributes(answer[HEADER.size + _IFINFOMSG.size :]))
-    return found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+        return in_namespace(Path(namespace), look) if namespace else Peer("", "")
+    except (OSError, ControlPlaneError, Refused):  # it has just gone
+        return Peer("", "")
+
+
+def _peer_as_seen(link: Link, namespace: str, ethtool: Ethtool) -> Peer:
+    tags_ahead = _offloads(ethtool, link.name).get(TX_VLAN, (None,))[0]
+    return Peer(link.name, namespace, link.mtu, _channels(ethtool, link.name), tags_ahead)
 
 
 def _namespace(nsid: int) -> str:

@@ -37,7 +37,7 @@ from controlplane.libbpf import (
 from controlplane.netdev import NetdevSocket
 from controlplane.netfilter_hooks import NetfilterHooks
 from controlplane.netlink import NLM_F_CREATE, NetlinkSocket, attribute
-from controlplane.throwaway import in_throwaway_namespace
+from controlplane.namespace import in_throwaway_namespace
 
 _MAP_CREATE, _PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 0, 5, 10, 15, 17
 _LINK_CREATE, _LINK_DETACH = 28, 34

@@ -10,7 +10,7 @@ import pytest
 from controlplane import compiler, kernel
 from controlplane.errors import ControlPlaneError
 from controlplane.libbpf import BPF_ATTACH_XDP, BPF_F_XDP_HAS_FRAGS, BPF_PROG_TYPE_XDP
-from controlplane.throwaway import in_throwaway_namespace
+from controlplane.namespace import in_throwaway_namespace
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: BPF")
 

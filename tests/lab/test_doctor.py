@@ -444,7 +444,13 @@ def test_vlan_tags_that_xdp_would_not_see(bare_lab, ns, where):
     _require("vlan")
     port, sender = ("left", bare_lab.ns("h1")) if where == "elsewhere" else ("va", ns)
     if where == "here":
-        sh(ns, "ip link add va type veth peer name vb", "ethtool -K vb gro on", "ip link set va up", "ip link set vb up")
+        sh(
+            ns,
+            "ip link add va type veth peer name vb",
+            "ethtool -K vb gro on",
+            "ip link set va up",
+            "ip link set vb up",
+        )
     sh(sender, f"ethtool -K {'eth0' if where == 'elsewhere' else 'vb'} txvlan on")
     try:
         sh(ns, f"ip link add link {port} name {port}.10 type vlan id 10")

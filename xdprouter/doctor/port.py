@@ -177,7 +177,7 @@ def _queues(facts: Facts, port: Port) -> Iterator[Finding]:
 
 def _too_few_queues(port: Port) -> bool:
     """Of a veth, which has XDP features only while its receive queues are no fewer than its peer's transmit queues
-    (veth_set_xdp_features). The peer's can be counted in the same namespace only."""
+    (veth_set_xdp_features). A peer in a namespace that cannot be found cannot be counted."""
     if port.kind != "veth" or not port.rx_queues:
         return False
     return port.native is False or bool(port.peer_tx_queues and port.rx_queues < port.peer_tx_queues)
