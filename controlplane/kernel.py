@@ -34,10 +34,10 @@ from controlplane.libbpf import (
     XDP_FLAGS_DRV_MODE,
     XDP_FLAGS_SKB_MODE,
 )
+from controlplane.namespace import in_throwaway_namespace
 from controlplane.netdev import NetdevSocket
 from controlplane.netfilter_hooks import NetfilterHooks
 from controlplane.netlink import NLM_F_CREATE, NetlinkSocket, attribute
-from controlplane.namespace import in_throwaway_namespace
 
 _MAP_CREATE, _PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 0, 5, 10, 15, 17
 _LINK_CREATE, _LINK_DETACH = 28, 34
