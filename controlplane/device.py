@@ -31,8 +31,8 @@ _RTM_GETNSID = 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
 _NAMED, _PROC = Path("/run/netns"), Path("/proc")
 
-TX_VLAN = "tx-vlan-hw-insert"
-"""As the kernel names this offload"""
+TX_VLAN, GRO = "tx-vlan-hw-insert", "rx-gro"
+"""As the kernel names these offloads"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,9 @@ class Peer:
     """0: unknown"""
     channels: Channels | None = None
     tags_ahead: bool | None = None
-    """It hands a VLAN tag over beside the frame (txvlan); None: unknown."""
+    """it hands a VLAN tag over beside the frame (txvlan); None: unknown"""
+    napi: bool | None = None
+    """it can take redirected frames: gro is on, or it has an XDP program; None: unknown"""
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,10 @@ def _peer(message, links: list[Link], ethtool: Ethtool) -> Peer | None:
 
 
 def _peer_as_seen(link: Link, namespace: str, ethtool: Ethtool) -> Peer:
-    tags_ahead = _offloads(ethtool, link.name).get(TX_VLAN, (None,))[0]
-    return Peer(link.name, namespace, link.mtu, _channels(ethtool, link.name), tags_ahead)
+    offloads = _offloads(ethtool, link.name)
+    tags_ahead, gro = (offloads[name][0] if name in offloads else None for name in (TX_VLAN, GRO))
+    napi = True if link.xdp == "native" else gro
+    return Peer(link.name, namespace, link.mtu, _channels(ethtool, link.name), tags_ahead, napi)
 
 
 def _namespace(nsid: int) -> str:

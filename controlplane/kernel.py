@@ -9,9 +9,7 @@ unloaded: a "yes" then says that it is there. Needs root, but neither BCC nor li
 import ctypes as ct
 import enum
 import errno
-import functools
 import os
-import platform
 import socket
 import struct
 from collections.abc import Callable, Iterable
@@ -19,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlplane import bytecode, neighbour
+from controlplane import bytecode, module, neighbour
 from controlplane.bpf_query import bpf
 from controlplane.errors import ControlPlaneError, NetlinkError
 from controlplane.libbpf import (
@@ -46,7 +44,6 @@ _RTM_NEWLINK, _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND, _NLM_F_EXCL = 16, 3
 _IFINFOMSG = struct.Struct("=BBHiII")
 FIB_LOOKUP_MARK, FIB_LOOKUP_VLAN = 1 << 5, 1 << 6
 XDP_PASS = 2
-_SYS_MODULE, _MODULES = Path("/sys/module"), Path("/lib/modules")
 _BTF = Path("/sys/kernel/btf/vmlinux")
 _KPTR_RESTRICT = Path("/proc/sys/kernel/kptr_restrict")
 
@@ -86,14 +83,22 @@ class Feature:
 def probe(names: Iterable[str] | None = None) -> dict[str, Probe]:
     """Name in FEATURES -> answer, of all of them or of these. Never raises for what a kernel may refuse;
     KeyError for a name that is not in FEATURES. Asked once in a process."""
-    return {name: _probe(name) for name in (FEATURES if names is None else names)}
+    wanted = {name: FEATURES[name] for name in (FEATURES if names is None else names)}
+    if missing := {name: feature for name, feature in wanted.items() if name not in _answers}:
+        try:
+            _answers.update(in_throwaway_namespace(lambda: {name: _ask(feature) for name, feature in missing.items()}))
+        except ControlPlaneError as error:
+            _answers.update(dict.fromkeys(missing, Probe(Answer.UNKNOWN, str(error))))
+    return {name: _answers[name] for name in wanted}
 
 
-@functools.cache
-def _probe(name: str) -> Probe:
-    feature = FEATURES[name]
+_answers: dict[str, Probe] = {}
+"""A running kernel does not change"""
+
+
+def _ask(feature: Feature) -> Probe:
     try:
-        found = in_throwaway_namespace(feature.try_it)
+        found = feature.try_it()
     except (OSError, ControlPlaneError) as error:
         number = getattr(error, "errno", 0) or 0
         words = getattr(error, "strerror", None) or str(error)
@@ -216,16 +221,8 @@ def _try_tracepoint() -> None:
 # --- netlink --------------------------------------------------------------------------------------
 
 
-def _module_waits(module: str) -> str:
-    """A remark, if this is a module that is not loaded: asking for it would load it, and bonding then makes a bond0."""
-    if (_SYS_MODULE / module).exists():
-        return ""
-    try:
-        known = (_MODULES / platform.release() / "modules.dep").read_text()
-    except OSError:
-        return ""
-    names = {line.split(":")[0].rsplit("/", 1)[-1].split(".ko")[0].replace("-", "_") for line in known.splitlines()}
-    return f"module {module}, loaded when it is first used" if module in names else ""
+def _waiting(name: str) -> str:
+    return f"module {name}, loaded when it is first used" if module.waits(name) else ""
 
 
 def _make(kind: str, name: str = "") -> None:
@@ -235,8 +232,8 @@ def _make(kind: str, name: str = "") -> None:
         sock.request(_RTM_NEWLINK, payload, NLM_F_CREATE | _NLM_F_EXCL)
 
 
-def _try_kind(kind: str, module: str) -> str:
-    if waits := _module_waits(module):
+def _try_kind(kind: str, needs: str) -> str:
+    if waits := _waiting(needs):
         return waits
     try:
         _make(kind)
@@ -246,11 +243,11 @@ def _try_kind(kind: str, module: str) -> str:
     return ""
 
 
-def _try_native(kind: str, module: str) -> Probe | None:
-    if waits := _module_waits(module):
+def _try_native(kind: str, needs: str) -> Probe | None:
+    if waits := _waiting(needs):
         return Probe(Answer.UNKNOWN, waits)
-    _make(kind, "probe0")
-    with xdp_pass() as program, link(program, socket.if_nametoindex("probe0"), XDP_FLAGS_DRV_MODE):
+    _make(kind, f"probe-{kind}")
+    with xdp_pass() as program, link(program, socket.if_nametoindex(f"probe-{kind}"), XDP_FLAGS_DRV_MODE):
         return None
 
 
@@ -266,7 +263,7 @@ def _try_xdp_features() -> Probe:
 
 
 def _try_netfilter_hooks() -> Probe:
-    if waits := _module_waits("nfnetlink_hook"):
+    if waits := _waiting("nfnetlink_hook"):
         return Probe(Answer.YES, waits)
     return Probe(Answer.YES if NetfilterHooks().examine({}) is not None else Answer.NO)
 

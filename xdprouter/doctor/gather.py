@@ -114,9 +114,9 @@ def _port(name, mode, links, found, settings, status, owned, features) -> Port:
         driver=found.driver,
         mtu=link.mtu,
         speed=found.speed,
-        native=_bit(bits, _BASIC),
+        native=link.kind == "veth" or None if bits is None else bool(bits & _BASIC),
         redirects=_bit(bits, _REDIRECT),
-        takes_redirects=_bit(bits, NDO_XMIT),
+        takes_redirects=peer.napi if bits is None and peer else _bit(bits, NDO_XMIT),
         frags=_bit(bits, _RX_SG),
         offloads=found.offloads,
         rx_queues=channels.rx or channels.combined if channels else None,
@@ -162,7 +162,7 @@ def _guard(status: dict | None, policy: str, devices: dict[str, int]) -> tuple[t
         return ()
     if status:
         return tuple((found["device"], found["text"]) for found in status["guard"]["findings"])
-    return tuple((found.device, found.text) for found in Examiner().examine(devices))
+    return tuple((found.device, found.text) for found in Examiner(load_modules=False).examine(devices))
 
 
 def _families(ports: dict[str, str]) -> tuple[Family, ...]:

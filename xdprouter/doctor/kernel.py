@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from xdprouter.doctor.facts import Facts, Feature
 from xdprouter.doctor.finding import Finding, Group, Severity
 
-_INFO_ONLY = {"btf", "fib_lookup_mark", "fib_lookup_vlan", "netfilter_hooks", "vlan", "vrf", "bond", "bond_xdp"}
+_INFO_ONLY = {
+    "btf",
+    "fib_lookup_mark",
+    "fib_lookup_vlan",
+    "netfilter_hooks",
+    "vlan",
+    "vrf",
+    "bond",
+    "bond_xdp",
+    "xdp_features",
+}
 """What many a good router does without"""
 _JIT = "sysctl -w net.core.bpf_jit_enable=1"
 
