@@ -95,25 +95,25 @@ class Attachments:
     def _why_refused(self, program: Program, name: str, ifindex: int, mode: Mode, error: DataplaneError) -> str:
         if error.errno in (errno.EBUSY, errno.EEXIST):  # EEXIST: it is there in the other mode
             return f"{name} already carries another XDP program, which was left alone: remove it, then attach again"
-        reason = _driver_reason(program, ifindex, mode) or os.strerror(error.errno)
+        reason = driver_reason(program.fd, ifindex, mode) or os.strerror(error.errno)
         advice = "; mode generic works on any device, slowly" if mode is Mode.NATIVE else ""
         return f"{name} refused the program in {mode} mode: {reason}{advice}"
 
 
-def _driver_reason(program: Program, ifindex: int, mode: Mode) -> str:
+def driver_reason(program_fd: int, ifindex: int, mode: Mode) -> str:
     """The driver's own words. A bpf_link attach cannot carry them, the same attach over netlink can; should it
     succeed after all, it is undone."""
     flags = _MODE_FLAGS[mode]
     with NetlinkSocket() as sock:
         try:
-            sock.request(RTM_SETLINK, _set_xdp(ifindex, program.fd, flags | XDP_FLAGS_UPDATE_IF_NOEXIST))
+            sock.request(RTM_SETLINK, set_xdp(ifindex, program_fd, flags | XDP_FLAGS_UPDATE_IF_NOEXIST))
         except NetlinkError as refused:
             return str(refused)
-        sock.request(RTM_SETLINK, _set_xdp(ifindex, -1, flags))
+        sock.request(RTM_SETLINK, set_xdp(ifindex, -1, flags))
     return ""
 
 
-def _set_xdp(ifindex: int, program_fd: int, flags: int) -> bytes:
+def set_xdp(ifindex: int, program_fd: int, flags: int) -> bytes:
     """An RTM_SETLINK payload with IFLA_XDP."""
     nested = attribute(IFLA_XDP_FD, struct.pack("=i", program_fd))
     nested += attribute(IFLA_XDP_FLAGS, struct.pack("=I", flags))

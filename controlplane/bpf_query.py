@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Questions to bpf(2) that need neither BCC nor libbpf: which programs others attached.
+"""Questions to bpf(2) that need neither BCC nor libbpf: which programs others attached, and the call itself.
 
 Layout of the request: union bpf_attr in include/uapi/linux/bpf.h. Interfaces are resolved in the caller's
 network namespace.
@@ -16,7 +16,8 @@ from controlplane.errors import DataplaneError
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 _OBJ_GET_INFO_BY_FD, _PROG_QUERY, _LINK_GET_FD_BY_ID, _LINK_GET_NEXT_ID = 15, 16, 30, 31
 TCX_INGRESS, TCX_EGRESS = 46, 47
-_LINK_TYPE_NETFILTER = 10
+_PROG_GET_FD_BY_ID = 13
+_LINK_TYPE_XDP, _LINK_TYPE_NETFILTER = 6, 10
 _QUERIED_IDS = 64
 
 
@@ -29,7 +30,7 @@ def attached_programs(ifindex: int, attach_type: int) -> int:
         struct.pack("=IIIIQI", ifindex, attach_type, 0, 0, ct.addressof(ids), len(ids)).ljust(64, b"\0")
     )
     try:
-        _bpf(_PROG_QUERY, request)
+        bpf(_PROG_QUERY, request)
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.EINVAL, errno.ENOENT):
             return 0
@@ -58,7 +59,7 @@ class NetfilterLinks:
 def _next_link(after: int) -> int | None:
     request = bytearray(struct.pack("=III", after, 0, 0))
     try:
-        _bpf(_LINK_GET_NEXT_ID, request)
+        bpf(_LINK_GET_NEXT_ID, request)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EINVAL):  # the last one; or no links in this kernel (before 5.8)
             return None
@@ -68,18 +69,50 @@ def _next_link(after: int) -> int | None:
 
 def _netfilter_hook(link: int) -> tuple[int, int] | None:
     try:
-        fd = _bpf(_LINK_GET_FD_BY_ID, bytearray(struct.pack("=III", link, 0, 0)))
+        fd = bpf(_LINK_GET_FD_BY_ID, bytearray(struct.pack("=III", link, 0, 0)))
     except OSError as error:
         if error.errno == errno.ENOENT:  # it has just gone
             return None
         raise
     try:
         info = (ct.c_ubyte * 64)()
-        _bpf(_OBJ_GET_INFO_BY_FD, bytearray(struct.pack("=IIQ", fd, len(info), ct.addressof(info))))
+        bpf(_OBJ_GET_INFO_BY_FD, bytearray(struct.pack("=IIQ", fd, len(info), ct.addressof(info))))
     finally:
         os.close(fd)
     kind, _, _, _, family, hook = struct.unpack_from("=6I", bytes(info))
     return (family, hook) if kind == _LINK_TYPE_NETFILTER else None
+
+
+def program_name(number: int) -> str:
+    """Of a loaded program; empty if it has none, or has gone."""
+    try:
+        return _info(_PROG_GET_FD_BY_ID, number)[64:80].split(b"\0")[0].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def xdp_link_id(ifindex: int, program: int) -> int:
+    """The bpf_link that holds a program on a device; 0 if none does."""
+    link = 0
+    while (link := _next_link(link)) is not None:
+        try:
+            kind, _, holds, _, device = struct.unpack_from("=5I", _info(_LINK_GET_FD_BY_ID, link))
+        except OSError:  # it has just gone
+            continue
+        if (kind, holds, device) == (_LINK_TYPE_XDP, program, ifindex):
+            return link
+    return 0
+
+
+def _info(get_fd: int, number: int) -> bytes:
+    """The info of a program or link, 192 bytes of it. Raises OSError."""
+    fd = bpf(get_fd, bytearray(struct.pack("=III", number, 0, 0)))
+    try:
+        info = (ct.c_ubyte * 192)()
+        bpf(_OBJ_GET_INFO_BY_FD, bytearray(struct.pack("=IIQ", fd, len(info), ct.addressof(info))))
+    finally:
+        os.close(fd)
+    return bytes(info)
 
 
 @functools.cache
@@ -87,7 +120,7 @@ def _libc() -> ct.CDLL:
     return ct.CDLL(None, use_errno=True)
 
 
-def _bpf(command: int, request: bytearray) -> int:
+def bpf(command: int, request: bytearray) -> int:
     """The system call; the kernel's answer is in `request`. Raises OSError."""
     number = _SYSCALL.get(os.uname().machine)
     if number is None:

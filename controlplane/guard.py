@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from controlplane import conntrack, ipvs, traffic_control
+from controlplane import conntrack, ipvs, module, traffic_control
 from controlplane.bpf_query import NetfilterLinks
 from controlplane.errors import NetlinkError, NetlinkOverrun
 from controlplane.finding import Finding
@@ -35,9 +35,14 @@ def examine(devices: Mapping[str, int]) -> list[Finding]:
 
 
 class Examiner:
-    """Examines again and again, and remembers what is costly to read. One for each network namespace."""
+    """Examines again and again, and remembers what is costly to read. One for each network namespace.
 
-    def __init__(self):
+    `load_modules=False` is for who only looks on: what lies in a kernel module that is not loaded is not asked for,
+    and so the modules that hook in by themselves may be missed.
+    """
+
+    def __init__(self, load_modules: bool = True):
+        self._load_modules = load_modules
         self._netfilter = Netfilter()
         self._xtables = Xtables()
         self._hooks = NetfilterHooks()
@@ -45,21 +50,29 @@ class Examiner:
         self._xfrm = Xfrm()
 
     def examine(self, devices: Mapping[str, int], changed: bool = True, bridges: Collection[str] = ()) -> list[Finding]:
-        """As the function of that name. `bridges`: which of the devices are. `changed=False` is the periodic look, for when no event has come: it
-        reads everything that has no events, and of the rest what shows whether it has changed."""
-        found = _careful("nftables rules", lambda: self._netfilter.examine(devices, changed, bridges))
+        """As the function of that name. `bridges`: which of the devices are. `changed=False` is the periodic look, for
+        when no event has come: it reads everything that has no events, and of the rest what shows whether it has
+        changed."""
+        found = []
+        if self._may_ask("nf_tables"):
+            found += _careful("nftables rules", lambda: self._netfilter.examine(devices, changed, bridges))
         found += _careful("iptables rules", self._xtables.examine)
         found += _careful("netfilter hooks", lambda: self._netfilter_hooks(devices, changed, found, bridges))
         found += _careful("IPVS services", ipvs.examine)
         found += _careful("tc", lambda: traffic_control.examine(devices))
-        found += _careful("xfrm policies", lambda: self._xfrm.examine(changed))
+        if self._may_ask("xfrm_user", "af_key"):
+            found += _careful("xfrm policies", lambda: self._xfrm.examine(changed))
         return found
+
+    def _may_ask(self, *modules: str) -> bool:
+        """False if all of them wait to be loaded, and so hold nothing that a packet could meet."""
+        return self._load_modules or not all(module.waits(name) for name in modules)
 
     def _netfilter_hooks(
         self, devices: Mapping[str, int], changed: bool, found: list[Finding], bridges: Collection[str]
     ) -> list[Finding]:
         """What is hooked in besides rules: the kernel's list, or what can be known without it."""
-        hooks = self._hooks.examine(devices, changed, bridges)
+        hooks = self._hooks.examine(devices, changed, bridges) if self._may_ask("nfnetlink_hook") else None
         if hooks is not None:
             return hooks
         out = _ebtables(bridges)
@@ -68,7 +81,7 @@ class Examiner:
             for family, number in dict.fromkeys(self._links.hooks())
             if family in _IP_PROTOCOLS and number in _FORWARD_HOOKS
         ]
-        if any(finding.text.startswith("conntrack:") for finding in found):
+        if any(finding.text.startswith("conntrack:") for finding in found) or not self._may_ask("nf_conntrack"):
             return out
         return out + conntrack.examine()
 

@@ -64,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     from xdprouter.bench import cli as bench_cli
 
     bench_cli.add_parser(commands)
+
+    from xdprouter.doctor import cli as doctor_cli
+
+    doctor_cli.add_parser(commands)
     return parser
 
 

@@ -321,10 +321,10 @@ def tcx_link(ifindex: int) -> int:
     code = ct.create_string_buffer(struct.pack("=BBhiBBhi", 0xB7, 0, 0, -1, 0x95, 0, 0, 0))  # r0 = -1; exit
     name = ct.create_string_buffer(b"GPL")
     load = struct.pack("=IIQQ", 3, 2, ct.addressof(code), ct.addressof(name)).ljust(64, b"\0")  # SCHED_CLS
-    program = bpf_query._bpf(5, bytearray(load))
+    program = bpf_query.bpf(5, bytearray(load))
     try:
         attach = struct.pack("=IIII", program, ifindex, bpf_query.TCX_EGRESS, 0).ljust(48, b"\0")
-        return bpf_query._bpf(28, bytearray(attach))
+        return bpf_query.bpf(28, bytearray(attach))
     except OSError as error:
         if error.errno == errno.EINVAL:
             pytest.skip("the kernel has no tcx")

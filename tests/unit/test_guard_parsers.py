@@ -310,7 +310,7 @@ def links(monkeypatch, table: dict[int, tuple[int, int, int]]) -> list[int]:
         bpf_query.ct.memmove(struct.unpack_from("=Q", request, 8)[0], info, len(info))
         return 0
 
-    monkeypatch.setattr(bpf_query, "_bpf", bpf)
+    monkeypatch.setattr(bpf_query, "bpf", bpf)
     monkeypatch.setattr(bpf_query.os, "close", lambda fd: None)
     return opened
 
@@ -331,7 +331,7 @@ def test_tcx_on_old_kernels_and_gone_devices(monkeypatch, number, answer):
     def refuse(*_):
         raise OSError(number, "refused")
 
-    monkeypatch.setattr(bpf_query, "_bpf", refuse)
+    monkeypatch.setattr(bpf_query, "bpf", refuse)
     if answer is None:
         with pytest.raises(PermissionError):
             bpf_query.attached_programs(1, bpf_query.TCX_INGRESS)

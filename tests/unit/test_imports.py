@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+DOCTOR = ROOT / "xdprouter" / "doctor"
 OURS = {"xdprouter", "controlplane", "lab", "tests", "bpf"}
 
 
@@ -41,15 +42,17 @@ def test_controlplane_imports_nothing_of_ours_outside_itself(path):
 
 
 @pytest.mark.parametrize("path", files("xdprouter"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_daemon_and_bench_import_controlplane(path):
+def test_only_daemon_bench_and_doctor_import_controlplane(path):
     """cli takes `xdprouter lab` from the lab, where its parser is; bench measures the program in a network
-    that the lab's functions build."""
+    that the lab's functions build; doctor asks the machine by two files, and judges by the others."""
     allowed = {
         "xdprouter/daemon.py": {"xdprouter", "controlplane"},
         "xdprouter/cli.py": {"xdprouter", "lab"},
     }
     if path.is_relative_to(ROOT / "xdprouter" / "bench"):
         assert imports(path) & OURS <= {"xdprouter", "controlplane", "lab"}
+    elif path.is_relative_to(DOCTOR) and path.stem in ("gather", "system"):
+        assert imports(path) & OURS <= {"xdprouter", "controlplane"}
     else:
         assert imports(path) & OURS <= allowed.get(str(path.relative_to(ROOT)), {"xdprouter"})
 
@@ -104,6 +107,8 @@ print("\\n" + json.dumps([code, sorted({name.split(".")[0] for name in sys.modul
         (["lab", "list"], 0),
         (["bench", "--help"], 0),
         (["bench", "--rounds", "0"], 2),
+        (["doctor", "--help"], 0),
+        (["doctor", "-i", "not/a/name"], 2),
         ([], 2),
     ],
 )
