@@ -15,6 +15,7 @@ from controlplane.cache import HZ, Cache
 from controlplane.census import RouteDump
 from controlplane.counters import PortCounters
 from controlplane.errors import ControlPlaneError, DataplaneError
+from controlplane.explain import Explainer
 from controlplane.interface import Interface
 from controlplane.memory import Memory
 from controlplane.next_hop import NextHop, Use
@@ -236,6 +237,15 @@ class Dataplane:
     def test_run(self, frame: bytes, ifindex: int, *, repeat: int = 1) -> tuple[int, bytes]:
         """Run the program on one frame as if it had come in on `ifindex`: (XDP action, frame after)."""
         return self._program.run(frame, ifindex, repeat)
+
+    @property
+    def program(self) -> Program:
+        """The one that ports are attached to."""
+        return self._program
+
+    def explainer(self) -> Explainer:
+        """Shows how packets fare in the program, leaving no trace in the maps. The caller closes it."""
+        return Explainer(self._lib)
 
     @property
     def program_fd(self) -> int:
