@@ -26,6 +26,7 @@ from controlplane.notes import Prefix
 from controlplane.port_guard import GuardPolicy, PortGuard
 from controlplane.ports import Ports, PortView
 from controlplane.reconcile import Attach, Desired, Mode, PortState, reconcile
+from controlplane.settings import Settings
 
 log = logging.getLogger("xdprouter.engine")
 
@@ -48,6 +49,9 @@ class Snapshot:
     program_id: int
     guard: GuardPolicy
     findings: list[Finding]
+    settings: Settings
+    refusals: dict[str, str]
+    """port -> why nothing can be redirected to it; empty: it can"""
 
 
 class Engine:
@@ -163,6 +167,8 @@ class Engine:
             program_id=self._dataplane.program_id,
             guard=self._guard.policy,
             findings=self._guard.findings,
+            settings=self._known.settings,
+            refusals=self._ports.refusals(self._desired()),
         )
 
     # --- inside ---------------------------------------------------------------------------------

@@ -127,6 +127,14 @@ class Ports:
             rates=sample.rates if sample else Rates(),
         )
 
+    def refusals(self, desired: Desired) -> dict[str, str]:
+        """Port -> why nothing can be redirected to it; empty if it can."""
+        out = {}
+        for name in self.modes:
+            state, reason = self._state(name, desired)
+            out[name] = reason or ("" if state is PortState.ACTIVE else str(state))
+        return out
+
     def _state(self, name: str, desired: Desired) -> tuple[PortState, str]:
         link = desired.links.get(name)
         if link is None:

@@ -42,7 +42,8 @@ _ERRORS = {
 
 @dataclass(frozen=True)
 class Question:
-    """Addresses are packed; numbers as in the packet; `ifindex`: where it comes in, 0: the machine sends it itself."""
+    """Addresses are packed, `source` may be empty; numbers as in the packet. `ifindex`: where it comes in; 0: the machine
+    sends it itself."""
 
     source: bytes
     destination: bytes
@@ -116,8 +117,9 @@ def _get(sock: NetlinkSocket, question: Question, flags: int = 0) -> Route:
     family = socket.AF_INET if bits == 32 else socket.AF_INET6
     if family == socket.AF_INET:
         flags |= RTM_F_LOOKUP_TABLE  # IPv6 tells the table anyhow, and refuses the flag
-    payload = RTMSG.pack(family, bits, bits, question.tos & _DSCP, 0, 0, 0, 0, flags)
-    payload += attribute(_RTA_DST, question.destination) + attribute(_RTA_SRC, question.source)
+    payload = RTMSG.pack(family, bits, 8 * len(question.source), question.tos & _DSCP, 0, 0, 0, 0, flags)
+    payload += attribute(_RTA_DST, question.destination)
+    payload += attribute(_RTA_SRC, question.source) if question.source else b""
     if question.ifindex:
         payload += attribute(_RTA_IIF, struct.pack("=I", question.ifindex))
     if question.protocol in _TAKEN:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from controlplane import compiler, source
 from controlplane.cache_key import Key
 from controlplane.errors import DataplaneError
-from controlplane.explain import ACTIONS, LARGEST_FRAME, AdjacencyLayout, ExplanationLayout, Explainer, Step, Traces
+from controlplane.explain import ACTIONS, LARGEST_FRAME, AdjacencyLayout, Explainer, ExplanationLayout, Step, Traces
 from controlplane.program import Program
 from tests import packets
 from tests.bpf.network import Router, destination, rise

@@ -42,11 +42,12 @@ def test_controlplane_imports_nothing_of_ours_outside_itself(path):
 
 @pytest.mark.parametrize("path", files("xdprouter"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_daemon_and_bench_import_controlplane(path):
-    """cli takes `xdprouter lab` from the lab, where its parser is; bench measures the program in a network
+    """And explain's part of the daemon. cli takes `xdprouter lab` from the lab, where its parser is; bench measures the program in a network
     that the lab's functions build."""
     allowed = {
         "xdprouter/daemon.py": {"xdprouter", "controlplane"},
         "xdprouter/cli.py": {"xdprouter", "lab"},
+        "xdprouter/explain/handler.py": {"xdprouter", "controlplane"},
     }
     if path.is_relative_to(ROOT / "xdprouter" / "bench"):
         assert imports(path) & OURS <= {"xdprouter", "controlplane", "lab"}
@@ -104,6 +105,9 @@ print("\\n" + json.dumps([code, sorted({name.split(".")[0] for name in sys.modul
         (["lab", "list"], 0),
         (["bench", "--help"], 0),
         (["bench", "--rounds", "0"], 2),
+        (["explain", "--help"], 0),
+        (["explain", "10.0.0.1", "10.0.0.2"], 3),
+        (["explain", "10.0.0.1", "fd00::2"], 2),
         ([], 2),
     ],
 )
