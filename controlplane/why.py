@@ -133,9 +133,7 @@ def _too_big(trace: Trace, about: Circumstances) -> list[Reason]:
     device = about.name(trace.way.hop.ifindex)
     if trace.datagram_len > trace.way.mtu:
         return [
-            Reason(
-                f"{size}, the MTU of {device} is {trace.way.mtu}", f"ip link set {device} mtu {trace.datagram_len}"
-            )
+            Reason(f"{size}, the MTU of {device} is {trace.way.mtu}", f"ip link set {device} mtu {trace.datagram_len}")
         ]
     matched = about.kernel and about.kernel.matched
     mtu = f" ({matched.mtu})" if matched and matched.mtu else ""
