@@ -126,8 +126,12 @@ def _no_neighbour(trace: Trace, about: Circumstances) -> list[Reason]:
 
 def _too_big(trace: Trace, about: Circumstances) -> list[Reason]:
     size = f"the datagram has {trace.datagram_len} bytes"
+    route, matched = (about.kernel.route, about.kernel.matched) if about.kernel else (None, None)
+    if trace.fib_code == _FRAG_NEEDED and matched and matched.mtu:
+        return [Reason(f"{size}, the `mtu` of the route {matched.prefix} is {trace.fib_mtu}")]
     if trace.fib_code == _FRAG_NEEDED:
-        return [Reason(f"{size}, the path takes {trace.fib_mtu}: an `mtu` of the route, or the egress device's")]
+        device = about.name(route.ifindex) if route and route.ifindex else "PORT"
+        return [Reason(f"{size}, the path takes {trace.fib_mtu}", f"ip link set {device} mtu {trace.datagram_len}")]
     if not trace.way:
         return [Reason("a datagram of more than 65,535 bytes")]
     device = about.name(trace.way.hop.ifindex)
@@ -135,7 +139,6 @@ def _too_big(trace: Trace, about: Circumstances) -> list[Reason]:
         return [
             Reason(f"{size}, the MTU of {device} is {trace.way.mtu}", f"ip link set {device} mtu {trace.datagram_len}")
         ]
-    matched = about.kernel and about.kernel.matched
     mtu = f" ({matched.mtu})" if matched and matched.mtu else ""
     return [Reason(f"{size}, more than the `mtu`{mtu} of a route to there, which the kernel heeds")]
 

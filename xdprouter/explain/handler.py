@@ -22,7 +22,7 @@ from xdprouter import api
 
 MAX_WAITING = 16
 _PATHS = {"redirect": "fast", "drop": "dropped"}
-_PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp"}
+_PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp", 58: "ipv6-icmp"}
 
 
 class Explaining:

@@ -2,7 +2,6 @@
 """An explanation for people, step by step."""
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from xdprouter.render import print_json
@@ -21,20 +20,18 @@ _CACHE = {
     "not remembered": "this way is not remembered: the FIB is asked",
     "void": "what it remembers of this way holds no longer: the FIB is asked",
 }
+_NAMES = 12
 _ROW = 16
 _CHANGED = "bold reverse"
 
 
 def print_explanation(reply: dict, console: Console | None = None) -> None:
+    # No table: a command that is to be typed must not be broken into lines.
     console = console or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    steps = Table(box=None, pad_edge=False, show_header=False)
-    steps.add_column(style="bold", no_wrap=True)
-    steps.add_column(overflow="fold")
-    for name, text in _steps(reply):
-        steps.add_row(name, text)
     word, style = _PATHS[reply["path"]]
     console.print(Text.assemble((word, style), f"  {reply['verdict']}: {reply['meaning']}"))
-    console.print(steps)
+    for name, text in _steps(reply):
+        console.print(Text.assemble((f"{name:<{_NAMES}}", "bold"), text))
     for title, line in _frames(reply):
         console.print(Text(title, style="bold") if title else line)
 
@@ -90,7 +87,7 @@ def _packet(packet: dict) -> str:
         words.append(f"{name} {packet['source_port']} -> {packet['destination_port']}" if ports else name)
     if packet["datagram_bytes"] is not None:
         words.append(f"{packet['datagram_bytes']} bytes")
-    words.append(f"TTL {packet['ttl']}")
+    words.append(f"{'hop limit' if ':' in packet['source'] else 'TTL'} {packet['ttl']}")
     if packet["tos"]:
         words.append(f"TOS {packet['tos']:#04x}")
     return tags + ", ".join(words)
