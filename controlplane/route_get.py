@@ -32,7 +32,7 @@ _TAKEN = {*_WITH_PORTS, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6}
 """rtm_getroute_parse_ip_proto() refuses any other protocol"""
 _DSCP = 0xFC
 _ERRORS = {
-    errno.EINVAL: "a blackhole route, or an address that is not to be forwarded",
+    errno.EINVAL: "a blackhole route, rp_filter, or a martian address",
     errno.ENETUNREACH: "no route",
     errno.EHOSTUNREACH: "unreachable, or no way to answer the sender",
     errno.EACCES: "prohibited",

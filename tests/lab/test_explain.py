@@ -2,17 +2,21 @@
 """`xdprouter explain` beside the wire: it says beforehand what then becomes of the very frame. FRR makes the routes."""
 
 import json
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import zmq
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import wrpcap, wrpcapng
 
-from lab import namespace, topology
+from lab import topology
+from lab.lab import Lab
+from lab.process import Process
 from lab.wait import wait_until
 from tests.lab.command import xdprouter
 from tests.lab.conftest import Router
@@ -30,29 +34,47 @@ ipv6 route fd06::/48 fd02::77
 ip route 10.5.0.0/16 10.1.0.2
 """'''
 UNRESOLVED = {4: "10.2.0.77", 6: "fd02::77"}
+SYSCTLS = (
+    "net.ipv4.conf.left.forwarding", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter",
+    "net.ipv4.conf.left.rp_filter", "net.ipv4.conf.all.send_redirects", "net.ipv4.conf.left.send_redirects",
+)  # fmt: skip
 families = pytest.mark.parametrize("family", [4, 6])
 
 
-@pytest.fixture
-def lab(lab_of, tmp_path):
-    path = tmp_path / "explained.toml"
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[Lab]:
+    """For all tests of this file; each leaves it as it found it."""
+    path = tmp_path_factory.mktemp("explain") / "explained.toml"
     ports = 'xdprouter = ["left", "right"]'
     path.write_text(topology.load("two_hosts").text.replace(ports, f"{ports}\n{FRR}"))
-    return lab_of(str(path))
+    made = Lab(topology.load(str(path)), name=f"x{os.getpid()}e")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def r1(lab) -> Router:
     router = Router(lab, "r1")
-    # bring up FRR's routes
     wait_until(lambda: router.status()["fib"]["by_protocol"].get("static", 0) >= 7, TRUTH_S, "FRR's static routes")
     return router
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def probe(lab, r1) -> Iterator[Probe]:
     with Probe(lab, r1) as probe:
         yield probe
+
+
+@pytest.fixture
+def sysctls(probe) -> Iterator[Callable[[str, int], None]]:
+    """Sets one on r1; afterwards those of SYSCTLS are as before, since a remedy may set them too."""
+    before = {name: probe.lab.exec("r1", ["sysctl", "-n", name]).stdout.strip() for name in SYSCTLS}
+    yield probe.sysctl
+    for name, value in before.items():
+        probe.sysctl(name, int(value))
 
 
 @pytest.fixture
@@ -209,8 +231,9 @@ def test_no_route(probe, r1, explain):
 
 
 def test_guarded(lab, probe, r1, explain):
-    rules = "table ip t { chain c { type filter hook forward priority 0; ip daddr 10.2.0.2 counter; } }"
-    assert lab.exec("r1", ["nft", rules]).returncode == 0
+    rules = "table ip t {\n chain c {\n type filter hook forward priority 0;\n ip daddr 10.2.0.2 counter\n }\n}\n"
+    done = lab.exec("r1", ["nft", "-f", "-"], input=rules)
+    assert done.returncode == 0, done.stderr
     packet = probe.packet()
     said = explain(packet)
     assert (said["verdict"], said["path"]) == ("pass_guarded", "slow")
@@ -219,7 +242,7 @@ def test_guarded(lab, probe, r1, explain):
     arrived(probe.h2, packet)  # by the kernel
     assert "packets 1 " in lab.exec("r1", ["nft", "list", "table", "ip", "t"]).stdout
     assert lab.exec("r1", ["nft", "delete", "table", "ip", "t"]).returncode == 0
-    assert explain(packet)["verdict"] == "forward"
+    wait_until(lambda: explain(packet)["verdict"] == "forward", TRUTH_S, "the guard to let go")
 
 
 def mended(lab, explain, packet: Packet, said: dict) -> dict:
@@ -230,7 +253,7 @@ def mended(lab, explain, packet: Packet, said: dict) -> dict:
     return wait_until(lambda: (now := explain(packet))["path"] == "fast" and now, TRUTH_S, "the remedy to help")
 
 
-def test_hairpin_and_its_remedy(lab, probe, r1, explain):
+def test_hairpin_and_its_remedy(lab, probe, r1, explain, sysctls):
     packet = probe.packet(dst="10.5.0.9")
     said = explain(packet)
     assert said["verdict"] == "pass_hairpin" and said["egress"]["device"] == "left"
@@ -243,8 +266,8 @@ def test_hairpin_and_its_remedy(lab, probe, r1, explain):
 
 
 @families
-def test_forwarding_off_and_its_remedy(lab, probe, r1, explain, family):
-    probe.sysctl("net.ipv4.conf.left.forwarding" if family == 4 else "net.ipv6.conf.all.forwarding", 0)
+def test_forwarding_off_and_its_remedy(lab, probe, r1, explain, sysctls, family):
+    sysctls("net.ipv4.conf.left.forwarding" if family == 4 else "net.ipv6.conf.all.forwarding", 0)
     packet = probe.packet(dst=H2[family])
     said = wait_until(
         lambda: (now := explain(packet))["verdict"] == "pass_forwarding_off" and now, TRUTH_S, "forwarding to be off"
@@ -255,8 +278,8 @@ def test_forwarding_off_and_its_remedy(lab, probe, r1, explain, family):
     assert arrived(probe.h2, packet).hex() == said["frame_after"]
 
 
-def test_reverse_path_and_its_remedy(lab, probe, r1, explain):
-    probe.sysctl("net.ipv4.conf.left.rp_filter", 1)
+def test_reverse_path_and_its_remedy(lab, probe, r1, explain, sysctls):
+    sysctls("net.ipv4.conf.left.rp_filter", 1)
     packet = probe.packet(src="10.2.0.9")
     said = wait_until(
         lambda: (now := explain(packet))["verdict"] == "pass_reverse_path" and now, TRUTH_S, "rp_filter to count"
@@ -328,12 +351,17 @@ def test_bad_input_is_one_line(lab, r1, tmp_path):
     assert command(lab, "--pcap", two, "--packet", "2", "--iif", "left")["verdict"] == "pass_not_ip"
 
 
-def test_the_daemon_serves_others_and_its_cache_meanwhile(lab, r1):
-    """The first explanation compiles a program for longer than the lease."""
-    with namespace.entered(lab.ns("r1")):
-        pass
-    hits = r1.status()["cache"]["lease_ok"]
-    assert hits
-    process = xdprouter("explain", "--netns", lab.ns("r1"), H1[4], H2[4], "--json")
-    assert process.returncode == 0
-    assert r1.status()["cache"]["lease_ok"]
+def test_others_are_served_while_the_first_explanation_is_made(lab, r1):
+    """A program is compiled for it, for longer than the cache's lease."""
+    daemon = Process.of(r1.status()["pid"])
+    r1.ask(api.StopRequest())
+    wait_until(lambda: not daemon.is_alive, TRUTH_S, "the daemon to end")
+    lab.start_xdprouter("r1")
+    with zmq.Context() as context, context.socket(zmq.REQ) as first:
+        first.setsockopt(zmq.LINGER, 0)
+        first.connect(f"ipc://{r1.instance.socket}")
+        first.send(api.encode_request(api.ExplainRequest(bytes(60).hex(), "left")))
+        r1.ask(api.PortsRequest())
+        assert not first.poll(0), "the explanation came before the ports"
+        assert first.poll(1000 * TRUTH_S)
+        assert api.decode_reply(first.recv())["verdict"] == "pass_not_ip"
