@@ -23,6 +23,8 @@ REQUESTS = [
     api.AttachRequest("eth0"),
     api.AttachRequest("eth0", "generic"),
     api.DetachRequest("eth0"),
+    api.ExplainRequest("00ff"),
+    api.ExplainRequest("00ff", "eth0", True),
     api.StopRequest(),
     api.StopRequest(detach=True),
 ]
@@ -71,7 +73,7 @@ def test_arguments_may_be_left_out():
         (
             request("reboot"),
             "unknown",
-            "no request 'reboot'; there are: status, ports, blackholes, neighbours, attach, detach, stop",
+            "no request 'reboot'; there are: status, ports, blackholes, neighbours, attach, detach, explain, stop",
         ),
         (request(None), "unknown", "no request None"),
         (request(["status"]), "unknown", "no request ['status']"),
