@@ -8,6 +8,7 @@
  * written through to the map that all share.
  */
 #pragma once
+#include "explain.h"
 #include "features.h"
 #include "maps.h"
 
@@ -37,7 +38,7 @@ static __always_inline bool same_next_hop(const struct next_hop *a, const struct
 
 static __always_inline u32 this_cpu(void)
 {
-	return bpf_get_smp_processor_id() & (CPUS - 1);
+	return (FEATURE_EXPLAIN ? explained_cpu() : bpf_get_smp_processor_id()) & (CPUS - 1);
 }
 
 /*
@@ -106,6 +107,10 @@ static __always_inline struct adjacency *adjacency_for(const struct bpf_fib_look
 	struct adjacency *found;
 	bool changed;
 
+	if (FEATURE_EXPLAIN) {
+		found = explained_adjacency();
+		goto empty;
+	}
 #pragma unroll
 	for (u32 way = 0; way < ADJACENCY_WAYS; way++) {
 		found = adjacency_of(first + way);
@@ -123,6 +128,7 @@ static __always_inline struct adjacency *adjacency_for(const struct bpf_fib_look
 new:
 	write_through(found);
 	found->version++; /* before anything of it changes */
+empty:
 	found->hop = hop;
 	found->traffic.packets = 0;
 	found->traffic.bytes = 0;

@@ -99,6 +99,8 @@ static __always_inline bool may_recall(struct question *q, const struct packet *
 	struct coherence *c = coherence();
 
 	q->entry = NULL;
+	if (FEATURE_EXPLAIN && explained_plainly())
+		return false;
 	q->now = coarse_time();
 	if (!is_ahead(READ_ONCE(c->lease), q->now, LONGEST_LEASE) || READ_ONCE(c->changes) != READ_ONCE(c->seen))
 		return false;
@@ -113,6 +115,7 @@ static __always_inline bool may_recall(struct question *q, const struct packet *
 	q->wide = c->wide;
 	q->neighbours = READ_ONCE(c->neighbours);
 	q->generation = READ_ONCE(c->generation[q->family]) + READ_ONCE(c->own) + READ_ONCE(q->block->generation);
+	explain_step(EXPLAINED_LEASED);
 	return true;
 }
 
@@ -122,6 +125,7 @@ static __always_inline bool follow(const struct question *q, struct answer *answ
 	u32 number = answer->number & NUMBER_MASK, stamp = q->generation;
 	struct adjacency *adjacency;
 
+	explain_step(EXPLAINED_FOUND);
 	if (!is_ahead(answer->expires, q->now, LONGEST_LIFE))
 		return false;
 	way->mtu = answer->mtu;
@@ -133,7 +137,7 @@ static __always_inline bool follow(const struct question *q, struct answer *answ
 	}
 	if (answer->stamp != stamp)
 		return false;
-	if (!(answer->number & IN_DEMAND))
+	if (!FEATURE_EXPLAIN && !(answer->number & IN_DEMAND))
 		answer->number |= IN_DEMAND;
 	return true;
 }

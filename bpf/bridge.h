@@ -35,7 +35,8 @@ static __always_inline bool sender_is_known(u32 bridge, u32 member, const struct
 		return false;
 	if (now - entry->refreshed < FDB_REFRESH_TIME)
 		return true;
-	entry->refreshed = now;
+	if (!FEATURE_EXPLAIN)
+		entry->refreshed = now;
 	return false;
 }
 

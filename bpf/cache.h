@@ -80,7 +80,7 @@ static __always_inline u32 hash_of(const u32 *words, u32 count)
  */
 static __always_inline bool makes_room(struct answer *answer)
 {
-	if (!(answer->number & IN_DEMAND))
+	if (FEATURE_EXPLAIN || !(answer->number & IN_DEMAND))
 		return true;
 	answer->number &= ~IN_DEMAND;
 	return false;
@@ -228,7 +228,7 @@ static __always_inline void remember(const struct question *q, const struct pack
 {
 	struct answer answer;
 
-	if (!q->entry || !write_answer(q, number, way, &answer))
+	if (FEATURE_EXPLAIN || !q->entry || !write_answer(q, number, way, &answer))
 		return;
 	if (is_ipv4(p)) {
 		struct narrow4 *narrow = q->entry;

@@ -17,3 +17,6 @@
 #ifndef FEATURE_VRF /* counters by VRF */
 #define FEATURE_VRF 0
 #endif
+#ifndef FEATURE_EXPLAIN /* changes nothing, and notes how a packet fares: explain.h */
+#define FEATURE_EXPLAIN 0
+#endif

@@ -4,6 +4,7 @@
  * (bpf_ipv4_fib_lookup and bpf_ipv6_fib_lookup in net/core/filter.c).
  */
 #pragma once
+#include "explain.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -67,6 +68,8 @@ static __always_inline enum verdict fib_lookup(struct xdp_md *ctx, const struct 
 	fib->ifindex = p->ifindex;
 
 	code = bpf_fib_lookup(ctx, fib, sizeof(*fib), FIB_LOOKUP_FLAGS);
-	port->fib_codes[code < 0 ? FIB_CODE_NEGATIVE : code & (MAX_FIB_CODES - 1)]++;
+	if (!FEATURE_EXPLAIN)
+		port->fib_codes[code < 0 ? FIB_CODE_NEGATIVE : code & (MAX_FIB_CODES - 1)]++;
+	explain_fib(fib, code);
 	return verdict_of_fib_code(code);
 }

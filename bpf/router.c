@@ -7,6 +7,7 @@
 #include "verdict.h"
 #include "maps.h"
 #include "parse.h"
+#include "explain.h"
 #include "fib.h"
 #include "source_address.h"
 #include "routes.h"
@@ -171,8 +172,11 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 		return verdict;
 	if (is_ipv4(p) && is_own_source(p))
 		return PASS_MARTIAN;
+	explain_step(EXPLAINED_CACHE);
 	if (recall(&q, p, &way)) {
-		port->cache_hits++;
+		explain_step(EXPLAINED_HIT);
+		if (!FEATURE_EXPLAIN)
+			port->cache_hits++;
 		verdict = way.adjacency ? FORWARD : DROP_BLACKHOLE;
 	} else {
 		verdict = ask_fib(ctx, p, port, &q, &way);
@@ -185,6 +189,7 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	asm volatile("" : "+r"(adjacency)); /* known here not to be NULL, but not to the verifier */
 	if (!adjacency)
 		return PASS_EGRESS_UNAVAILABLE;
+	explain_way(adjacency, way.mtu);
 	if (exceeds_route_mtu(p))
 		return PASS_TOO_BIG;
 	if (is_ipv4(p) && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
@@ -237,6 +242,7 @@ int router(struct xdp_md *ctx)
 	if (verdict != FORWARD)
 		p.frame_len = bpf_xdp_get_buff_len(ctx);
 	count(&port->ingress[bounded(verdict)], p.frame_len);
+	explain_packet(&p, slot, verdict);
 	if (FEATURE_VRF && p.vrf)
 		count_vrf(p.vrf, verdict, p.frame_len);
 	return xdp_action(verdict);

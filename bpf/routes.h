@@ -6,6 +6,8 @@
 
 static __always_inline void count(struct traffic *traffic, u32 bytes)
 {
+	if (FEATURE_EXPLAIN)
+		return;
 	traffic->packets++;
 	traffic->bytes += bytes;
 }
@@ -61,7 +63,7 @@ static __always_inline void count_blackhole(const struct packet *p)
 
 		swallowed = blackholes6.lookup(&key);
 	}
-	if (swallowed) {
+	if (swallowed && !FEATURE_EXPLAIN) {
 		__sync_fetch_and_add(&swallowed->packets, 1);
 		__sync_fetch_and_add(&swallowed->bytes, p->frame_len);
 	}

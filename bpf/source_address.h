@@ -44,6 +44,7 @@ static __always_inline enum verdict check_reverse_path(struct xdp_md *ctx, const
 	};
 	int code = bpf_fib_lookup(ctx, &back, sizeof(back), 0);
 
+	explain_reverse_path(back.ifindex, code);
 	if (code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return PASS_REVERSE_PATH;
 	if (p->flags & REVERSE_PATH_STRICT && back.ifindex != p->ifindex)

@@ -15,6 +15,7 @@ from controlplane.cache import HZ, Cache
 from controlplane.census import RouteDump
 from controlplane.counters import PortCounters
 from controlplane.errors import ControlPlaneError, DataplaneError
+from controlplane.explain import Explainer
 from controlplane.fdb import Fdb
 from controlplane.features import NONE, Feature, definitions
 from controlplane.interface_maps import InterfaceMaps
@@ -262,6 +263,15 @@ class Dataplane:
     def test_run(self, frame: bytes, ifindex: int, *, repeat: int = 1) -> tuple[int, bytes]:
         """Run the program on one frame as if it had come in on `ifindex`: (XDP action, frame after)."""
         return self._running.run(frame, ifindex, repeat)
+
+    @property
+    def program(self) -> Program:
+        """The one that ports are attached to."""
+        return self._running
+
+    def explainer(self) -> Explainer:
+        """Shows how packets fare in the program, leaving no trace in the maps. The caller closes it."""
+        return Explainer(self._lib)
 
     @property
     def program_fd(self) -> int:

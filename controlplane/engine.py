@@ -28,6 +28,7 @@ from controlplane.planner import Planner
 from controlplane.port_guard import GuardPolicy, PortGuard
 from controlplane.ports import Ports, PortView
 from controlplane.reconcile import Attach, Desired, Mode, Plan, PortState, operations
+from controlplane.settings import Settings
 from controlplane.upgrade import Upgrade
 from controlplane.vrf import VrfTraffic
 
@@ -55,6 +56,9 @@ class Snapshot:
     plan: Plan
     vrfs: dict[str, VrfTraffic]
     features: frozenset[Feature]
+    settings: Settings
+    refusals: dict[str, str]
+    """port -> why nothing can be redirected to it; empty: it can"""
 
 
 class Engine:
@@ -180,6 +184,8 @@ class Engine:
             plan=plan,
             vrfs={name: self._dataplane.vrfs.traffic(name) for name in plan.stack.vrfs},
             features=self._dataplane.features,
+            settings=self._known.settings,
+            refusals=self._ports.refusals(),
         )
 
     # --- inside ---------------------------------------------------------------------------------

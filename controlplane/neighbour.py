@@ -159,12 +159,31 @@ def details(sock: NetlinkSocket) -> dict[NextHop, Details]:
     out = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         for data in sock.stream(RTM_GETNEIGH, _NDMSG.pack(family, 0, 0, 0, 0, 0, 0)):
-            for (_, _, _, ifindex, state, flags, _), fields in objects(data, _NDMSG, {RTM_NEWNEIGH}):
-                # struct nda_cacheinfo: confirmed, used, updated (clock ticks ago), references
-                (confirmed,) = struct.unpack_from("=I", fields.get(NDA_CACHEINFO, bytes(4)))
-                hop = NextHop(ifindex, family, fields.get(NDA_DST, b""))
-                lladdr = fields.get(NDA_LLADDR, b"").hex(":")
-                out[hop] = Details(state, _owner(flags, fields), lladdr, confirmed / _USER_HZ)
+            out |= _details(data)
+    return out
+
+
+def find(sock: NetlinkSocket, hop: NextHop) -> Details | None:
+    """One entry; None if the kernel has none. Raises NetlinkError."""
+    # The request may have neither state nor flags (neigh_valid_get_req).
+    request = _NDMSG.pack(hop.family, 0, 0, hop.ifindex, 0, 0, 0) + attribute(NDA_DST, hop.address)
+    try:
+        answer = sock.request(RTM_GETNEIGH, request)
+    except NetlinkError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return None
+        raise
+    return next((found for data in answer for found in _details(data).values()), None)
+
+
+def _details(data: bytes) -> dict[NextHop, Details]:
+    out = {}
+    for (family, _, _, ifindex, state, flags, _), fields in objects(data, _NDMSG, {RTM_NEWNEIGH}):
+        # struct nda_cacheinfo: confirmed, used, updated (clock ticks ago), references
+        (confirmed,) = struct.unpack_from("=I", fields.get(NDA_CACHEINFO, bytes(4)))
+        lladdr = fields.get(NDA_LLADDR, b"").hex(":")
+        hop = NextHop(ifindex, family, fields.get(NDA_DST, b""))
+        out[hop] = Details(state, _owner(flags, fields), lladdr, confirmed / _USER_HZ)
     return out
 
 

@@ -65,6 +65,16 @@ class NoteMaps:
         """The smallest MTU of narrow_routes4 and 6; beyond any datagram if there is none."""
         return min((mtu for known in self._known_narrow.values() for mtu in known.values()), default=NO_NARROW_ROUTE)
 
+    def blackhole_of(self, address: bytes) -> Prefix | None:
+        """The longest of the blackhole routes that an address of 4 or 16 bytes lies in."""
+        whole, bits = int.from_bytes(address, "big"), 8 * len(address)
+        for length in range(bits, -1, -1):
+            rest = bits - length
+            prefix = Prefix((whole >> rest << rest).to_bytes(len(address), "big"), length)
+            if prefix in self._known_blackholes[len(address)]:
+                return prefix
+        return None
+
     def blackholes(self) -> dict[Prefix, Traffic]:
         """What each blackhole route has swallowed since it is known."""
         return {

@@ -128,6 +128,13 @@ class Ports:
             rates=sample.rates if sample else Rates(),
         )
 
+    def refusals(self) -> dict[str, str]:
+        """Port -> why nothing can be redirected to it; empty if it can."""
+        return {
+            name: reason or ("" if state is PortState.ACTIVE else str(state))
+            for name, (state, reason) in self._states.items()
+        }
+
     def _state(self, name: str, desired: Desired, stack: Stack) -> tuple[PortState, str]:
         link = desired.links.get(name)
         if link is None:

@@ -20,6 +20,7 @@ class Program:
 
     def __init__(self, lib: Libbpf, definitions: tuple[str, ...]):
         self._lib = lib
+        self.definitions = definitions
         self._fds: list[int] = []
         self._bcc = compiler.compiled("router.c", definitions)
         try:

@@ -69,6 +69,16 @@ class DetachRequest:
 
 
 @dataclass(frozen=True)
+class ExplainRequest:
+    frame: str
+    """a whole Ethernet frame without FCS, in hexadecimal digits"""
+    port: str = ""
+    """that it comes in on; empty: the daemon finds out"""
+    own_mac: bool = False
+    """put the port's own MAC in place of the frame's destination"""
+
+
+@dataclass(frozen=True)
 class StopRequest:
     detach: bool = False
     """take the ports off XDP, instead of leaving them to forward alone"""
@@ -82,6 +92,7 @@ Request = (
     | NeighboursRequest
     | AttachRequest
     | DetachRequest
+    | ExplainRequest
     | StopRequest
 )
 REQUESTS: dict[str, type] = {
@@ -92,6 +103,7 @@ REQUESTS: dict[str, type] = {
     "neighbours": NeighboursRequest,
     "attach": AttachRequest,
     "detach": DetachRequest,
+    "explain": ExplainRequest,
     "stop": StopRequest,
 }
 
@@ -306,6 +318,131 @@ class NextHop:
 class NextHops:
     schema: int
     neighbours: list[NextHop]
+
+
+@dataclass(frozen=True)
+class ExplainedPort:
+    name: str
+    ifindex: int
+    chosen: str
+    """how it was found: given, destination MAC, only port, or way back to the source"""
+
+
+@dataclass(frozen=True)
+class ExplainedPacket:
+    """As the program parsed it. What it did not come to is null."""
+
+    interface: str | None
+    """that the frame belongs to, as the FIB knows it"""
+    frame_bytes: int
+    source_mac: str
+    destination_mac: str
+    ethertype: int
+    tags: list[str]
+    """such as `802.1Q 100`, the outer one first"""
+    source: str | None
+    destination: str | None
+    protocol: int | None
+    source_port: int | None
+    """what stands in place of the ports for routing: 0 for protocols without, and for fragments"""
+    destination_port: int | None
+    tos: int | None
+    ttl: int | None
+    datagram_bytes: int | None
+
+
+@dataclass(frozen=True)
+class ExplainedCache:
+    state: str
+    """recalled, void, not remembered, at rest (nothing may be recalled now), not asked, or off"""
+    reason: str
+    """why it is off"""
+    key: str
+    recalled_on: list[int]
+    """CPUs, each of which has a cache of its own, that answer from it"""
+    void_on: list[int]
+    """CPUs that remember an answer which holds no longer"""
+    differs: bool
+    """it answers otherwise than the FIB, which must not be"""
+
+
+@dataclass(frozen=True)
+class ExplainedLookup:
+    """bpf_fib_lookup. Of a packet that is recalled too."""
+
+    code: int
+    name: str
+    mtu: int | None
+    """of the path, if the packet exceeds it"""
+    device: str | None
+
+
+@dataclass(frozen=True)
+class ExplainedNextHop:
+    address: str
+    device: str
+    ifindex: int
+    state: str
+    """as in `ip neigh`, in lower case; absent: the kernel has no entry"""
+    mac: str | None
+
+
+@dataclass(frozen=True)
+class ExplainedEgress:
+    device: str
+    """as the FIB names it"""
+    port: str | None
+    slot: int
+    transmitting: bool
+    mtu: int
+    """of path and egress"""
+    source_mac: str
+    destination_mac: str
+    tags: list[str]
+
+
+@dataclass(frozen=True)
+class Reason:
+    text: str
+    remedy: str
+    """what would bring it to the fast path; empty: this is as it should be"""
+
+
+@dataclass(frozen=True)
+class KernelRoute:
+    """What `ip route get` says."""
+
+    command: str
+    route: str | None
+    error: str
+    matched: str | None
+    """the entry of the table"""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    schema: int
+    port: ExplainedPort
+    packet: ExplainedPacket
+    cache: ExplainedCache
+    fib: ExplainedLookup | None
+    """null: not asked"""
+    reverse_path: ExplainedLookup | None
+    """the lookup for rp_filter"""
+    next_hop: ExplainedNextHop | None
+    egress: ExplainedEgress | None
+    verdict: str
+    meaning: str
+    action: str
+    """redirect, drop or pass"""
+    path: str
+    """fast, slow or dropped"""
+    reasons: list[Reason]
+    kernel: KernelRoute | None
+    """null: no IP"""
+    frame: str
+    """in hexadecimal digits"""
+    frame_after: str
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     stop = _command(commands, "stop", _stop, "end the daemon; forwarding goes on without it")
     stop.add_argument("--detach", action="store_true", help="take all ports off XDP too")
 
+    from xdprouter.explain import cli as explain_cli
+
+    explain_cli.add_parser(commands)
+
     from lab import cli as lab_cli
 
     lab_cli.add_parser(commands)

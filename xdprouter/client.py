@@ -14,7 +14,7 @@ def ask(instance: Instance, request: api.Request) -> dict:
     """The reply as a table. Raises NoDaemon, or XdprouterError with the daemon's own words."""
     import zmq  # the commands that ask nobody do without it
 
-    _check_listening(instance)
+    check_listening(instance)
     with zmq.Context() as context, context.socket(zmq.REQ) as sock:
         sock.setsockopt(zmq.LINGER, 0)
         sock.connect(f"ipc://{instance.socket}")
@@ -27,8 +27,8 @@ def ask(instance: Instance, request: api.Request) -> dict:
             raise XdprouterError(str(error)) from None
 
 
-def _check_listening(instance: Instance) -> None:
-    """pyzmq would wait for ever for a socket that nobody serves."""
+def check_listening(instance: Instance) -> None:
+    """Raises NoDaemon, or XdprouterError: pyzmq would wait for ever for a socket that nobody serves."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(instance.socket))

@@ -34,6 +34,7 @@ from controlplane.vrf import has_route
 from xdprouter import __version__, api
 from xdprouter.config import MODES, Config, PortConfig, checked
 from xdprouter.errors import UsageError, XdprouterError
+from xdprouter.explain.handler import Explaining
 from xdprouter.instance import Instance
 from xdprouter.server import Server
 
@@ -120,6 +121,7 @@ class Daemon:
         self._keeper = Keeper(config.neighbour_idle_s)
         guard = GuardPolicy(config.guard)
         self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, self._keeper, guard)
+        self._explaining = Explaining(self._engine, dataplane, instance.netns)
         self._started = time.monotonic()
         self._detach = config.on_exit == "detach"
         self._stop = asyncio.Event()
@@ -137,6 +139,7 @@ class Daemon:
             api.NeighboursRequest: lambda _: self.neighbours(),
             api.AttachRequest: self.attach,
             api.DetachRequest: self.detach,
+            api.ExplainRequest: self._explaining.explain,
             api.StopRequest: self.stop,
         }
         engine = asyncio.create_task(self._engine.run())
@@ -159,6 +162,7 @@ class Daemon:
             for task in (engine, stop, ready):
                 task.cancel()
             await self._keeper.stop(release=self._detach)
+            await self._explaining.close()
         log.info("stopping; ports are %s", "detached" if self._detach else "left forwarding")
         return self._detach
 

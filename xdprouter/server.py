@@ -3,6 +3,7 @@
 
 import asyncio
 import grp
+import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from xdprouter.instance import Instance
 log = logging.getLogger("xdprouter.server")
 
 Handler = Callable[[api.Request], object]
+"""Request -> reply, or an awaitable of one"""
 
 _LARGEST_FRAME_READ = 16 << 20
 """Larger messages make libzmq close the connection; up to here they get an error for an answer."""
@@ -26,13 +28,15 @@ _LARGEST_FRAME_READ = 16 << 20
 class Server:
     """An async context manager around a ROUTER socket; `serve` answers until cancelled.
 
-    `handlers`: request type -> function that returns a reply dataclass or raises ApiError.
+    `handlers`: request type -> function that returns a reply dataclass or raises ApiError. Where it returns an
+    awaitable of one, others are served meanwhile.
     """
 
     def __init__(self, instance: Instance, group: str, handlers: Mapping[type, Handler]):
         self._instance = instance
         self._group = group
         self._handlers = handlers
+        self._tasks: set[asyncio.Task] = set()
 
     async def __aenter__(self) -> "Server":
         self._context = zmq.asyncio.Context()
@@ -51,6 +55,8 @@ class Server:
         return self
 
     async def __aexit__(self, *_) -> None:
+        for task in self._tasks:
+            task.cancel()
         self._socket.close()
         self._context.term()
         self._instance.socket.unlink(missing_ok=True)
@@ -58,18 +64,24 @@ class Server:
     async def serve(self) -> None:
         while True:
             *envelope, body = await self._socket.recv_multipart()
-            reply = self._answer(body)
-            # A peer that went away, or that never reads, must not hold up the others.
-            try:
-                await self._socket.send_multipart([*envelope, reply], flags=zmq.NOBLOCK)
-            except zmq.ZMQError as error:
-                log.debug("a reply was not delivered: %s", error)
+            task = asyncio.create_task(self._serve_one(envelope, body))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
             await asyncio.sleep(0)  # a flood of requests lets the engine have its turns
 
-    def _answer(self, body: bytes) -> bytes:
+    async def _serve_one(self, envelope: list[bytes], body: bytes) -> None:
+        reply = await self._answer(body)
+        # A peer that went away, or that never reads, must not hold up the others.
+        try:
+            await self._socket.send_multipart([*envelope, reply], flags=zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            log.debug("a reply was not delivered: %s", error)
+
+    async def _answer(self, body: bytes) -> bytes:
         try:
             request = api.decode_request(body)
-            return api.encode_reply(self._handlers[type(request)](request))
+            reply = self._handlers[type(request)](request)
+            return api.encode_reply(await reply if inspect.isawaitable(reply) else reply)
         except api.ApiError as error:
             return api.encode_error(error)
         except Exception:

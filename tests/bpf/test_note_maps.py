@@ -274,6 +274,20 @@ def test_too_many_route_mtus_become_the_smallest_for_all(port, monkeypatch):
 HOLES = {4: ("10.30.0.0/16", "10.30.0.5", "10.30.1.5"), 6: ("2001:db8:30::/48", "2001:db8:30::5", "2001:db8:30:1::5")}
 
 
+def test_the_longest_blackhole_around_an_address(port):
+    port.sync(RouteNotes(blackholes=prefixes("10.77.0.0/16", "10.77.8.0/24", "2001:db8:77::/48", "2001:db8::/32")))
+    for address, wanted in (
+        ("10.77.8.9", "10.77.8.0/24"),
+        ("10.77.9.9", "10.77.0.0/16"),
+        ("10.78.0.1", None),
+        ("2001:db8:77::1", "2001:db8:77::/48"),
+        ("2001:db8:78::1", "2001:db8::/32"),
+        ("2001:db9::1", None),
+    ):
+        found = port.notes.blackhole_of(ipaddress.ip_address(address).packed)
+        assert (str(found) if found else None) == wanted
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_blackhole_counts_packets_and_bytes(port, family):
     hole, address, _ = HOLES[family]

@@ -24,6 +24,8 @@ REQUESTS = [
     api.AttachRequest("eth0"),
     api.AttachRequest("eth0", "generic"),
     api.DetachRequest("eth0"),
+    api.ExplainRequest("00ff"),
+    api.ExplainRequest("00ff", "eth0", True),
     api.StopRequest(),
     api.StopRequest(detach=True),
 ]
@@ -72,7 +74,8 @@ def test_arguments_may_be_left_out():
         (
             request("reboot"),
             "unknown",
-            "no request 'reboot'; there are: status, ports, interfaces, blackholes, neighbours, attach, detach, stop",
+            "no request 'reboot'; there are: "
+            "status, ports, interfaces, blackholes, neighbours, attach, detach, explain, stop",
         ),
         (request(None), "unknown", "no request None"),
         (request(["status"]), "unknown", "no request ['status']"),

@@ -44,10 +44,12 @@ def test_controlplane_imports_nothing_of_ours_outside_itself(path):
 @pytest.mark.parametrize("path", files("xdprouter"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_daemon_bench_and_doctor_import_controlplane(path):
     """cli takes `xdprouter lab` from the lab, where its parser is; bench measures the program in a network
-    that the lab's functions build; doctor asks the machine by two files, and judges by the others."""
+    that the lab's functions build; doctor asks the machine by two files, and judges by the others; explain has a part of the
+    daemon's."""
     allowed = {
         "xdprouter/daemon.py": {"xdprouter", "controlplane"},
         "xdprouter/cli.py": {"xdprouter", "lab"},
+        "xdprouter/explain/handler.py": {"xdprouter", "controlplane"},
     }
     if path.is_relative_to(ROOT / "xdprouter" / "bench"):
         assert imports(path) & OURS <= {"xdprouter", "controlplane", "lab"}
@@ -109,6 +111,9 @@ print("\\n" + json.dumps([code, sorted({name.split(".")[0] for name in sys.modul
         (["bench", "--rounds", "0"], 2),
         (["doctor", "--help"], 0),
         (["doctor", "-i", "not/a/name"], 2),
+        (["explain", "--help"], 0),
+        (["explain", "10.0.0.1", "10.0.0.2"], 3),
+        (["explain", "10.0.0.1", "fd00::2"], 2),
         ([], 2),
     ],
 )

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Why a packet is not on the fast path, in words, and what would bring it there. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from controlplane import neighbour, source
+from controlplane.explain import Step, Trace
+from controlplane.frame import Head
+from controlplane.neighbour import Details
+from controlplane.route_get import Answer
+from controlplane.settings import HASH_INNER, HASH_LAYER_4, Settings
+
+FIB_CODES = (
+    "success", "blackhole", "unreachable", "prohibit", "not forwarded", "forwarding disabled", "lightweight tunnel",
+    "no neighbour", "fragmentation needed", "no source address", "VLAN failure",
+)  # fmt: skip
+"""BPF_FIB_LKUP_RET_* of include/uapi/linux/bpf.h"""
+_FRAG_NEEDED = 8
+
+
+def fib_code(code: int) -> str:
+    return FIB_CODES[code] if 0 <= code < len(FIB_CODES) else "refused" if code < 0 else "unknown"
+
+
+@dataclass(frozen=True)
+class Reason:
+    text: str
+    remedy: str = ""
+    """a command, or what to do; empty where this is as it should be"""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the trace alone does not tell."""
+
+    port: str
+    head: Head
+    mac: str = ""
+    """the port's own"""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """of all devices, by ifindex"""
+    ports: Mapping[str, str] = field(default_factory=dict)
+    """name of each port -> why nothing can be redirected to it; empty if it can"""
+    settings: Settings = field(default_factory=Settings)
+    findings: tuple[str, ...] = ()
+    """of the guard, that concern the port"""
+    neighbour: Details | None = None
+    kernel: Answer | None = None
+    blackhole: str = ""
+    """the route's prefix, if it is known"""
+    option: str = ""
+    """` --netns NAME`, for a command of ours"""
+
+    def name(self, ifindex: int) -> str:
+        return self.names.get(ifindex, f"#{ifindex}")
+
+
+def why(trace: Trace, about: Circumstances) -> list[Reason]:
+    """Empty for a packet that is forwarded."""
+    if trace.verdict == "forward":
+        return []
+    explain = _BY_VERDICT.get(trace.verdict)
+    return explain(trace, about) if explain else [Reason(source.verdicts()[trace.verdict])]
+
+
+def _interface(trace: Trace, about: Circumstances) -> str:
+    return about.name(trace.ifindex) if trace.ifindex else about.port
+
+
+def _family(trace: Trace) -> str:
+    return "ipv6" if trace.version == 6 else "ipv4"
+
+
+def _ip(trace: Trace) -> str:
+    return "ip -6" if trace.version == 6 else "ip"
+
+
+def _blackhole(trace: Trace, about: Circumstances) -> list[Reason]:
+    if not about.blackhole:
+        return [Reason("a blackhole: a route in some table, or a policy rule; the kernel drops it silently too")]
+    return [
+        Reason(
+            f"the route {about.blackhole} is a blackhole: the kernel drops it silently too",
+            f"{_ip(trace)} route del blackhole {about.blackhole}",
+        )
+    ]
+
+
+def _local_or_no_route(trace: Trace, about: Circumstances) -> list[Reason]:
+    route = about.kernel.route if about.kernel else None
+    _, target = about.head.addresses or ("", "")
+    if route and route.kind != "unicast":
+        return [Reason(f"{target} is {route.kind} to this machine: the packet ends here")]
+    if route:
+        return [Reason(f"the lookup finds no way to forward to {target}, though the kernel has a route for it")]
+    return [
+        Reason(
+            f"no route to {target}: the kernel answers with an ICMP error",
+            f"{_ip(trace)} route add {target} via GATEWAY, or what your routing daemon lacks",
+        )
+    ]
+
+
+def _forwarding_off(trace: Trace, about: Circumstances) -> list[Reason]:
+    name = _interface(trace, about)
+    if trace.version == 6 and not about.settings.ipv6_forwarding:
+        return [Reason("IPv6 forwarding is off for all devices", "sysctl -w net.ipv6.conf.all.forwarding=1")]
+    setting = f"net.{_family(trace)}.conf.{name}.forwarding"
+    return [Reason(f"{setting} is 0", f"sysctl -w {setting}=1")]
+
+
+def _no_neighbour(trace: Trace, about: Circumstances) -> list[Reason]:
+    hop = trace.fib_hop
+    if not hop:
+        return [Reason("the next hop is not resolved")]
+    device, found = about.name(hop.ifindex), about.neighbour
+    state = neighbour.STATES.get(found.state, str(found.state)) if found else "absent"
+    words = {
+        "failed": "it does not answer: is it up, and on this link?",
+        "incomplete": "it has been asked and has not answered yet",
+    }
+    what = words.get(state, "the first packet, by the kernel, has it resolved")
+    return [Reason(f"next hop {hop} on {device} is {state}: {what}", f"ping -c 1 -I {device} {hop}")]
+
+
+def _too_big(trace: Trace, about: Circumstances) -> list[Reason]:
+    size = f"the datagram has {trace.datagram_len} bytes"
+    route, matched = (about.kernel.route, about.kernel.matched) if about.kernel else (None, None)
+    if trace.fib_code == _FRAG_NEEDED and matched and matched.mtu:
+        return [Reason(f"{size}, the `mtu` of the route {matched.prefix} is {trace.fib_mtu}")]
+    if trace.fib_code == _FRAG_NEEDED:
+        device = about.name(route.ifindex) if route and route.ifindex else "PORT"
+        return [Reason(f"{size}, the path takes {trace.fib_mtu}", f"ip link set {device} mtu {trace.datagram_len}")]
+    if not trace.way:
+        return [Reason("a datagram of more than 65,535 bytes")]
+    device = about.name(trace.way.hop.ifindex)
+    if trace.datagram_len > trace.way.mtu:
+        return [
+            Reason(f"{size}, the MTU of {device} is {trace.way.mtu}", f"ip link set {device} mtu {trace.datagram_len}")
+        ]
+    mtu = f" ({matched.mtu})" if matched and matched.mtu else ""
+    return [Reason(f"{size}, more than the `mtu`{mtu} of a route to there, which the kernel heeds")]
+
+
+def _vlan_tag(trace: Trace, about: Circumstances) -> list[Reason]:
+    tags = about.head.tags
+    if any(vid == 0 for _, vid in tags):
+        return [Reason("a priority tag (VLAN id 0), which is the kernel's")]
+    words = ", then ".join(f"{protocol} {vid}" for protocol, vid in tags)
+    if len(tags) > 1:
+        return [Reason(f"the tags {words} belong to no interface on {about.port}")]
+    protocol, vid = tags[0] if tags else ("802.1Q", 0)
+    name = f"{about.port}.{vid}"
+    if name in about.names.values():
+        return [Reason(f"{words}: frames of {name} are not on the fast path")]
+    return [
+        Reason(
+            f"the tag {words} belongs to no interface on {about.port}",
+            f"ip link add link {about.port} name {name} type vlan protocol {protocol} id {vid}",
+        )
+    ]
+
+
+def _not_ours(trace: Trace, about: Circumstances) -> list[Reason]:
+    mac = f", which is {about.mac}" if about.mac else ""
+    return [Reason(f"the frame is for {about.head.destination_mac}, not for {_interface(trace, about)}'s own MAC{mac}")]
+
+
+def _martian(trace: Trace, about: Circumstances) -> list[Reason]:
+    start, target = about.head.addresses or ("", "")
+    if trace.version == 4 and not _never_routed(about.head.source) and not _never_routed(about.head.destination):
+        return [Reason(f"{start} is an address of this machine, or of a subnet's broadcast: the kernel drops it")]
+    return [Reason(f"{start} or {target} is of a kind that is not forwarded blindly: the kernel judges")]
+
+
+def _never_routed(address: bytes) -> bool:
+    return address[:1] == b"\0" or address[:1] == b"\x7f" or address[:1] >= b"\xe0"
+
+
+def _hairpin(trace: Trace, about: Circumstances) -> list[Reason]:
+    name = _interface(trace, about)
+    if trace.version == 6:
+        return [Reason(f"it leaves by {name}, where it came in: the kernel sends a redirect, always in IPv6")]
+    return [
+        Reason(
+            f"it leaves by {name}, where it came in, and the kernel sends a redirect (send_redirects is on)",
+            f"sysctl -w net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.{name}.send_redirects=0",
+        )
+    ]
+
+
+def _egress_unavailable(trace: Trace, about: Circumstances) -> list[Reason]:
+    hop = trace.way.hop if trace.way else trace.fib_hop
+    if not hop:
+        return [Reason("it cannot leave by the device that the FIB names")]
+    device = about.name(hop.ifindex)
+    if device not in about.ports:
+        return [Reason(f"it leaves by {device}, which is no port", f"xdprouter attach{about.option} {device}")]
+    if about.ports[device]:
+        return [Reason(f"nothing can be redirected to {device}: {about.ports[device]}")]
+    return [Reason(f"{device} takes no frames of several buffers, and this one has {trace.frame_len} bytes")]
+
+
+def _unknown_port(trace: Trace, about: Circumstances) -> list[Reason]:
+    return [Reason(f"{about.port} is no port", f"xdprouter attach{about.option} {about.port}")]
+
+
+def _guarded(trace: Trace, about: Circumstances) -> list[Reason]:
+    if not about.findings:
+        return [Reason("firewall, tc or IPsec rules have just changed: nothing is fast until they are examined")]
+    remedy = 'remove what is named; or, if forwarded packets may go past it: guard = "warn" in the configuration'
+    return [Reason(text, remedy) for text in about.findings]
+
+
+def _reverse_path(trace: Trace, about: Circumstances) -> list[Reason]:
+    start, _ = about.head.addresses or ("", "")
+    name = _interface(trace, about)
+    if trace.reverse_code in (0, 7):
+        text = f"rp_filter is strict on {name}, and the way back to {start} is by {about.name(trace.reverse_ifindex)}"
+    else:
+        text = f"rp_filter is on for {name}, and there is no way back to {start} ({fib_code(trace.reverse_code or 0)})"
+    return [Reason(text, f"sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{name}.rp_filter=0")]
+
+
+def _unsure(trace: Trace, about: Circumstances) -> list[Reason]:
+    settings, family = about.settings, _family(trace) if trace.version else "ipv4"
+    policy = settings.hash_policy6 if family == "ipv6" else settings.hash_policy4
+    if policy >= HASH_INNER:
+        name = f"net.{family}.fib_multipath_hash_policy"
+        return [Reason(f"{name} is {policy}, which no FIB lookup follows", f"sysctl -w {name}={HASH_LAYER_4}")]
+    return [Reason("an IPv6 rule has suppress_prefixlength or suppress_ifgroup, which no FIB lookup heeds")]
+
+
+def _fib_refused(trace: Trace, about: Circumstances) -> list[Reason]:
+    return [Reason(f"bpf_fib_lookup refused with {trace.fib_code}: a kernel that lacks something")]
+
+
+def _fib_other(trace: Trace, about: Circumstances) -> list[Reason]:
+    return [Reason(f"bpf_fib_lookup answered {trace.fib_code} ({fib_code(trace.fib_code or 0)}), left to the kernel")]
+
+
+def _encap(trace: Trace, about: Circumstances) -> list[Reason]:
+    return [Reason("the route encapsulates (lightweight tunnel): that is the kernel's work")]
+
+
+def _ttl(trace: Trace, about: Circumstances) -> list[Reason]:
+    name = "hop limit" if len(about.head.source) == 16 else "TTL"
+    return [Reason(f"its {name} is {about.head.ttl}: the kernel answers that its time is exceeded")]
+
+
+def _not_ip(trace: Trace, about: Circumstances) -> list[Reason]:
+    return [Reason(f"EtherType {about.head.ethertype:#06x} is neither IPv4 nor IPv6")]
+
+
+_BY_VERDICT: Mapping[str, Callable[[Trace, Circumstances], list[Reason]]] = {
+    "drop_blackhole": _blackhole,
+    "pass_local_or_no_route": _local_or_no_route,
+    "pass_forwarding_off": _forwarding_off,
+    "pass_encap": _encap,
+    "pass_no_neighbour": _no_neighbour,
+    "pass_too_big": _too_big,
+    "pass_ttl": _ttl,
+    "pass_not_ip": _not_ip,
+    "pass_vlan_tag": _vlan_tag,
+    "pass_not_ours": _not_ours,
+    "pass_martian": _martian,
+    "pass_hairpin": _hairpin,
+    "pass_egress_unavailable": _egress_unavailable,
+    "pass_unknown_port": _unknown_port,
+    "pass_guarded": _guarded,
+    "pass_reverse_path": _reverse_path,
+    "pass_unsure": _unsure,
+    "pass_fib_refused": _fib_refused,
+    "pass_fib_other": _fib_other,
+}
+
+
+def cache_state(trace: Trace, enabled: bool) -> str:
+    """What a CPU's cache has to say: recalled, void, not remembered, at rest, not asked, or off."""
+    if Step.CACHE not in trace.steps:
+        return "not asked"
+    if not enabled:
+        return "off"
+    if Step.LEASED not in trace.steps:
+        return "at rest"
+    if Step.HIT in trace.steps:
+        return "recalled"
+    return "void" if Step.FOUND in trace.steps else "not remembered"

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The daemon's part of `explain`: which port, the packet through the program, what the kernel says, and why."""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+from controlplane import frame as heads
+from controlplane import neighbour, route_get
+from controlplane.dataplane import Dataplane
+from controlplane.engine import Engine, Snapshot
+from controlplane.errors import ControlPlaneError
+from controlplane.explain import SHORTEST_FRAME, Trace, Traces, Way
+from controlplane.frame import Head
+from controlplane.neighbour import Details
+from controlplane.netlink import NetlinkSocket
+from controlplane.next_hop import NextHop
+from controlplane.ports import PortView
+from controlplane.source import verdicts
+from controlplane.why import Circumstances, cache_state, fib_code, why
+from xdprouter import api
+
+MAX_WAITING = 16
+_PATHS = {"redirect": "fast", "drop": "dropped"}
+_PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp", 58: "ipv6-icmp"}
+
+
+class Explaining:
+    """Answers ExplainRequests, off the event loop: the first one compiles a program, for longer than the cache's
+    lease."""
+
+    def __init__(self, engine: Engine, dataplane: Dataplane, netns: str | None):
+        self._engine = engine
+        self._dataplane = dataplane
+        self._option = f" --netns {netns}" if netns else ""
+        self._explainer = dataplane.explainer()
+        self._waiting = 0
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._explainer.close)
+
+    async def explain(self, request: api.ExplainRequest) -> api.Explanation:
+        """Raises ApiError."""
+        try:
+            frame = bytes.fromhex(request.frame)
+        except ValueError:
+            raise api.ApiError("malformed", "argument frame of explain must be hexadecimal digits") from None
+        if len(frame) < SHORTEST_FRAME:
+            raise api.ApiError(
+                "refused", f"a frame of {len(frame)} bytes has no Ethernet header: {SHORTEST_FRAME} are the least"
+            )
+        if self._waiting >= MAX_WAITING:
+            raise api.ApiError("refused", f"{MAX_WAITING} packets wait to be explained; ask again")
+        snapshot = self._engine.snapshot()
+        self._waiting += 1
+        try:
+            return await asyncio.to_thread(self._explain, request, frame, snapshot)
+        except ControlPlaneError as error:
+            raise api.ApiError("refused", str(error)) from None
+        finally:
+            self._waiting -= 1
+
+    # --- in a thread ----------------------------------------------------------------------------
+
+    def _explain(self, request: api.ExplainRequest, frame: bytes, snapshot: Snapshot) -> api.Explanation:
+        names = dict(socket.if_nameindex())
+        head = heads.read(frame)
+        with NetlinkSocket() as sock:
+            view, chosen = choose_port(sock, request, head, snapshot.ports, names)
+            link = view.link
+            if request.own_mac:
+                frame = bytes.fromhex(link.mac.replace(":", "")) + frame[6:]
+                head = heads.read(frame)
+            traces = self._explainer.run(self._dataplane.program, frame, link.ifindex)
+            trace = traces.live
+            hop = trace.way.hop if trace.way else trace.fib_hop
+            about = Circumstances(
+                port=view.name,
+                head=head,
+                mac=link.mac,
+                names=names,
+                ports=snapshot.refusals,
+                settings=snapshot.settings,
+                findings=tuple(f.text for f in snapshot.findings if f.device in (None, view.name)),
+                neighbour=neighbour.find(sock, hop) if hop else None,
+                kernel=self._ask_kernel(sock, head, trace, link.ifindex),
+                blackhole=str(self._dataplane.notes.blackhole_of(head.destination) or "") if head.source else "",
+                option=self._option,
+            )
+        port = api.ExplainedPort(view.name, link.ifindex, chosen)
+        return self._reply(port, frame, traces, about, snapshot)
+
+    def _ask_kernel(self, sock: NetlinkSocket, head: Head, trace: Trace, ifindex: int) -> route_get.Answer | None:
+        if not head.source:
+            return None
+        return route_get.ask(
+            sock,
+            route_get.Question(
+                source=head.source,
+                destination=head.destination,
+                ifindex=trace.ifindex or ifindex,
+                tos=head.tos,
+                protocol=trace.protocol,
+                sport=trace.sport,
+                dport=trace.dport,
+            ),
+        )
+
+    def _reply(
+        self, port: api.ExplainedPort, frame: bytes, traces: Traces, about: Circumstances, snapshot: Snapshot
+    ) -> api.Explanation:
+        trace, plain, cache = traces.live, traces.plain, self._dataplane.cache
+        enabled = bool(cache.sets) and not cache.reason
+        states = {cpu: cache_state(found, enabled) for cpu, found in traces.cached.items()}
+        best = next((s for s in ("recalled", "void") if s in states.values()), states[0])
+        hop = trace.way.hop if trace.way else trace.fib_hop
+        return api.Explanation(
+            schema=api.SCHEMA,
+            port=port,
+            packet=_packet(trace, about),
+            cache=api.ExplainedCache(
+                state=best,
+                reason=cache.reason,
+                key=str(cache.key) if cache.key else "",
+                recalled_on=sorted(traces.recalled),
+                void_on=[cpu for cpu, state in states.items() if state == "void"],
+                differs=traces.differ,
+            ),
+            fib=_lookup(plain.fib_code, plain.fib_hop.ifindex if plain.fib_hop else 0, plain.fib_mtu, about.names),
+            reverse_path=_lookup(trace.reverse_code, trace.reverse_ifindex, 0, about.names),
+            next_hop=_next_hop(hop, about.neighbour, about.names) if hop else None,
+            egress=_egress(trace.way, snapshot, about.names) if trace.way else None,
+            verdict=trace.verdict,
+            meaning=verdicts()[trace.verdict],
+            action=trace.action,
+            path=_PATHS.get(trace.action, "slow"),
+            reasons=[api.Reason(reason.text, reason.remedy) for reason in why(trace, about)],
+            kernel=_kernel(trace, about) if about.kernel else None,
+            frame=frame.hex(),
+            frame_after=trace.frame.hex(),
+        )
+
+
+def choose_port(
+    sock: NetlinkSocket,
+    request: api.ExplainRequest,
+    head: Head,
+    ports: list[PortView],
+    names: Mapping[int, str],
+) -> tuple[PortView, str]:
+    """(the port that the frame comes in on, how it was found). Raises ApiError."""
+    present = {view.name: view for view in ports if view.link}
+    known = ", ".join(present) or "none"
+    if request.port:
+        if request.port in present:
+            return present[request.port], "given"
+        absent = "its device is absent" if any(view.name == request.port for view in ports) else "it is no port"
+        raise api.ApiError("refused", f"nothing comes in on {request.port}: {absent} (there are: {known})")
+    if not present:
+        raise api.ApiError("refused", "there are no ports: xdprouter attach PORT makes one")
+    if not request.own_mac:
+        owners = [view for view in present.values() if view.link.mac == head.destination_mac]
+        if len(owners) == 1:
+            return owners[0], "destination MAC"
+    if len(present) == 1:
+        return next(iter(present.values())), "only port"
+    if head.source:
+        back = route_get.ask(sock, route_get.Question(source=b"", destination=head.source))
+        name = names.get(back.route.ifindex) if back.route else None
+        if name in present and back.route.kind == "unicast":
+            return present[name], "way back to the source"
+    raise api.ApiError("refused", f"which port does it come in on? Give one with --iif (there are: {known})")
+
+
+def _packet(trace: Trace, about: Circumstances) -> api.ExplainedPacket:
+    head = about.head
+    source, destination = head.addresses or (None, None)
+    parsed = trace.datagram_len > 0
+    return api.ExplainedPacket(
+        interface=about.name(trace.ifindex) if trace.ifindex else None,
+        frame_bytes=trace.frame_len,
+        source_mac=head.source_mac,
+        destination_mac=head.destination_mac,
+        ethertype=head.ethertype,
+        tags=[f"{protocol} {vid}" for protocol, vid in head.tags],
+        source=source,
+        destination=destination,
+        protocol=trace.protocol if parsed and trace.protocol else None,
+        source_port=trace.sport if parsed else None,
+        destination_port=trace.dport if parsed else None,
+        tos=head.tos if head.source else None,
+        ttl=head.ttl if head.source else None,
+        datagram_bytes=trace.datagram_len if parsed else None,
+    )
+
+
+def _lookup(code: int | None, ifindex: int, mtu: int, names: Mapping[int, str]) -> api.ExplainedLookup | None:
+    if code is None:
+        return None
+    return api.ExplainedLookup(code, fib_code(code), mtu or None, names.get(ifindex) if code in (0, 7) else None)
+
+
+def _next_hop(hop: NextHop, found: Details | None, names: Mapping[int, str]) -> api.ExplainedNextHop:
+    return api.ExplainedNextHop(
+        address=str(hop),
+        device=names.get(hop.ifindex, f"#{hop.ifindex}"),
+        ifindex=hop.ifindex,
+        state=neighbour.STATES.get(found.state, str(found.state)) if found else "absent",
+        mac=found.lladdr or None if found else None,
+    )
+
+
+def _egress(way: Way, snapshot: Snapshot, names: Mapping[int, str]) -> api.ExplainedEgress:
+    tags = [tag for tag in (way.tags & 0xFFFF, way.tags >> 16) if tag]
+    return api.ExplainedEgress(
+        device=names.get(way.hop.ifindex, f"#{way.hop.ifindex}"),
+        port=next((view.name for view in snapshot.ports if view.slot == way.slot), None),
+        slot=way.slot,
+        transmitting=way.slot in snapshot.transmitting,
+        mtu=way.mtu,
+        source_mac=way.smac,
+        destination_mac=way.dmac,
+        tags=[f"{'802.1ad' if tag & 0x1000 else '802.1Q'} {tag & 0x0FFF}" for tag in tags],
+    )
+
+
+def _kernel(trace: Trace, about: Circumstances) -> api.KernelRoute:
+    source, destination = about.head.addresses
+    words = ["ip", "route", "get", destination, "from", source, "iif", about.name(trace.ifindex or 0)]
+    if not trace.ifindex:
+        words[-1] = about.port
+    if about.head.tos & 0xFC:
+        words += ["tos", f"{about.head.tos & 0xFC:#04x}"]
+    if trace.protocol in _PROTOCOLS:
+        words += ["ipproto", _PROTOCOLS[trace.protocol]]
+    for name, port in (("sport", trace.sport), ("dport", trace.dport)):
+        if port and trace.protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+            words += [name, str(port)]
+    answer = about.kernel
+    return api.KernelRoute(
+        command=" ".join(words),
+        route=answer.route.text(about.names) if answer.route else None,
+        error=answer.error,
+        matched=answer.matched.text(about.names) if answer.matched else None,
+    )
