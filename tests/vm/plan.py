@@ -41,7 +41,7 @@ LAB = Part(
     "lab",
     (
         "tests/lab/test_two_hosts.py::test_every_packet_arrives_rewritten_and_on_the_fast_path",
-        "tests/lab/test_routing.py::test_traffic_follows_bgp_when_a_link_is_cut[frr-ipv4]",
+        "tests/lab/test_frr_bgp.py",
     ),
     600,
 )
