@@ -8,9 +8,18 @@
  * written through to the map that all share.
  */
 #pragma once
+#include "features.h"
 #include "maps.h"
 
 #define ADJACENCIES (ADJACENCY_SETS * ADJACENCY_WAYS)
+
+/* How frames leave by an interface: by which port, with what. */
+struct egress {
+	u32 slot;
+	u32 flags; /* enum interface_flag, of the port */
+	u32 tags;
+	u32 mtu;
+};
 
 /* Knuth's multiplicative hash, whose upper bits depend on all octets. Behind an IPv4 address are zeros. */
 static __always_inline u32 adjacency_set(const struct next_hop *hop)
@@ -86,7 +95,7 @@ static __always_inline bool copy_mac_if_other(u8 *to, const u8 *from)
  * AF_INET6. `fib` must be aligned to eight bytes.
  */
 static __always_inline struct adjacency *adjacency_for(const struct bpf_fib_lookup *fib,
-						       const struct interface *egress, u32 *number)
+						       const struct egress *egress, u32 *number)
 {
 	struct next_hop hop = {
 		.ifindex = fib->ifindex,
@@ -120,9 +129,11 @@ new:
 known:
 	changed = copy_mac_if_other(found->dmac, fib->dmac);
 	changed |= copy_mac_if_other(found->smac, fib->smac);
-	if (changed || found->slot != egress->slot || found->flags != egress->flags) {
+	if (changed || found->slot != egress->slot || found->flags != egress->flags ||
+	    (FEATURE_VLAN && found->tags != egress->tags)) {
 		found->slot = egress->slot;
 		found->flags = egress->flags;
+		found->tags = egress->tags;
 		found->version++;
 	}
 	*number = first + victim;

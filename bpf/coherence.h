@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* How a change makes cached answers void. Called by socket filters, inside the kernel, on any CPU. */
 #pragma once
-#include "adjacency.h"
-#include "cache.h"
+#include "answer.h"
 #include "maps.h"
 
 /* The window first: an answer that is remembered under the new generation sees it. */

@@ -6,16 +6,15 @@
 #pragma once
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
+#include <linux/nexthop.h>
+#include "bridge.h"
 #include "coherence.h"
 #include "route_events.h"
 
 #define NEIGHBOUR_ATTRIBUTES 4 /* neigh_fill_info() in net/core/neighbour.c: destination and MAC are the first */
 #define NEIGHBOUR_VALID (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
+#define FDB_ATTRIBUTES 3       /* fdb_fill_info() in net/bridge/br_fdb.c: MAC and bridge are the first */
 #define NEXTHOP_ATTRIBUTES 4
-#define NHA_GROUP 2
-#define RTM_NEW_NEXTHOP 104
-#define RTM_NEW_NETCONF 80
-#define RTM_DEL_NETCONF 81
 
 struct neighbour_message {
 	struct nlmsghdr header;
@@ -52,9 +51,43 @@ static __always_inline bool read_neighbour(struct __sk_buff *skb, struct neighbo
 	return true;
 }
 
-static __always_inline bool same_neighbour(const struct known_neighbour *a, const struct known_neighbour *b)
+/* What a bridge has learned, or forgotten. `message` is that of its member. */
+static __always_inline void fdb_event(struct __sk_buff *skb, const struct neighbour_message *message)
 {
-	return same_mac(a->mac, b->mac);
+	u32 offset = NLMSG_HDRLEN + sizeof(struct ndmsg);
+	struct fdb_entry entry = {.member = message->hop.ifindex};
+	struct coherence *c = coherence();
+	struct fdb_entry *known;
+	struct rtattr attribute;
+	struct fdb_key key = {};
+
+#pragma unroll
+	for (int i = 0; i < FDB_ATTRIBUTES; i++) {
+		if (bpf_skb_load_bytes(skb, offset, &attribute, sizeof(attribute)))
+			break;
+		if (attribute.rta_type == NDA_LLADDR && attribute.rta_len == 4 + 6)
+			bpf_skb_load_bytes(skb, offset + 4, key.mac, 6);
+		if (attribute.rta_type == NDA_MASTER && attribute.rta_len == 4 + 4)
+			bpf_skb_load_bytes(skb, offset + 4, &key.bridge, 4);
+		offset += RTA_ALIGN(attribute.rta_len);
+	}
+	if (!key.bridge)
+		return; /* a device's own table, as VXLAN has one */
+	known = fdb.lookup(&key);
+	if (message->header.nlmsg_type != RTM_NEWNEIGH || message->neighbour.ndm_state & NUD_PERMANENT) {
+		/* gone, or the bridge's own */
+		if (!known || known->member != entry.member)
+			return;
+		fdb.delete(&key);
+	} else {
+		if (known && known->member == entry.member)
+			return;
+		entry.refreshed = coarse_time();
+		fdb.update(&key, &entry);
+	}
+	/* Of a host that was not known nothing is cached. */
+	if (known)
+		void_everything(c);
 }
 
 /* A neighbour that is only confirmed, or waits to be, changes nothing. */
@@ -70,12 +103,14 @@ int neighbour_event(struct __sk_buff *skb)
 		return 0;
 	}
 	family = message.neighbour.ndm_family;
+	if (family == AF_BRIDGE)
+		fdb_event(skb, &message);
 	if (family != AF_INET && family != AF_INET6)
-		return 0; /* a bridge's */
+		return 0;
 	known = known_neighbours.lookup(&message.hop);
 	if (message.header.nlmsg_type == RTM_NEWNEIGH && message.neighbour.ndm_state & NEIGHBOUR_VALID &&
 	    message.has_mac) {
-		if (known && same_neighbour(known, &message.now))
+		if (known && same_mac(known->mac, message.now.mac))
 			return 0;
 		known_neighbours.update(&message.hop, &message.now);
 	} else if (known) {
@@ -87,7 +122,7 @@ int neighbour_event(struct __sk_buff *skb)
 
 static __always_inline bool is_nexthop_group(struct __sk_buff *skb)
 {
-	u32 offset = NLMSG_HDRLEN + 8; /* struct nhmsg */
+	u32 offset = NLMSG_HDRLEN + sizeof(struct nhmsg);
 	struct rtattr attribute;
 
 #pragma unroll
@@ -125,13 +160,13 @@ int setting_event(struct __sk_buff *skb)
 	case RTM_DELADDR:
 		void_family(c, family == AF_INET ? IPV4 : IPV6);
 		return 0;
-	case RTM_NEW_NEXTHOP:
+	case RTM_NEWNEXTHOP:
 		if (!(c->known_reasons & MULTIPATH) && is_nexthop_group(skb))
 			break;
 		void_everything(c);
 		return 0;
-	case RTM_NEW_NEXTHOP + 1: /* deleted */
-	case 116:                 /* a bucket of a resilient group */
+	case RTM_DELNEXTHOP:
+	case RTM_NEWNEXTHOPBUCKET: /* of a resilient group */
 		void_everything(c);
 		return 0;
 	}

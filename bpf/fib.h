@@ -49,7 +49,7 @@ static __always_inline enum verdict fib_lookup(struct xdp_md *ctx, const struct 
 {
 	int code;
 
-	if (p->ethertype == htons(ETH_P_IP)) {
+	if (is_ipv4(p)) {
 		fib->family = AF_INET;
 		fib->tos = p->ipv4->tos;
 		fib->ipv4_src = p->ipv4->saddr;
@@ -64,7 +64,7 @@ static __always_inline enum verdict fib_lookup(struct xdp_md *ctx, const struct 
 	fib->sport = p->sport;
 	fib->dport = p->dport;
 	fib->tot_len = p->datagram_len;
-	fib->ifindex = ctx->ingress_ifindex;
+	fib->ifindex = p->ifindex;
 
 	code = bpf_fib_lookup(ctx, fib, sizeof(*fib), FIB_LOOKUP_FLAGS);
 	port->fib_codes[code < 0 ? FIB_CODE_NEGATIVE : code & (MAX_FIB_CODES - 1)]++;

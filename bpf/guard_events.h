@@ -91,10 +91,8 @@ static __always_inline int announce(struct __sk_buff *skb, enum announced (*judg
 	}
 	if (i == MAX_ANNOUNCED_MESSAGES && offset < skb->len)
 		worst = MORE;
-	if (worst == MORE) {
-		if (guard()[GUARD_ENFORCED])
-			__sync_fetch_and_add(&guard()[GUARD_CHANGES], 1);
-	}
+	if (worst == MORE && guard()[GUARD_ENFORCED])
+		__sync_fetch_and_add(&guard()[GUARD_CHANGES], 1);
 	return worst == UNIMPORTANT ? 0 : KEEP_WHOLE;
 }
 

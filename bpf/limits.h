@@ -8,6 +8,8 @@
 #define MAX_VERDICTS 32
 #define MAX_FIB_CODES 16
 #define FIB_CODE_NEGATIVE 15 /* the lookup itself was refused (-EINVAL and friends) */
+#define MAX_VRFS 256        /* counted one by one; 0 is none */
+#define MAX_FDB_ENTRIES 65536 /* hosts behind bridges; what does not fit goes the slow path */
 #define MAX_NEXT_HOPS 16384 /* neighbours that carry traffic; what does not fit is forwarded all the same */
 #define PORT_NAME_LEN 16     /* IFNAMSIZ */
 #define MIN_FRAME_LEN 60     /* Ethernet's minimum without FCS: up to here, padding is normal */

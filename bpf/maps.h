@@ -52,16 +52,21 @@ enum interface_flag {
 };
 
 /*
- * What the FIB knows by ifindex. Today each interface is a port itself; a VLAN interface will name the
- * slot of the port that it sits on.
+ * What the FIB knows by ifindex: a port itself, or what sits on one or above several (VLAN, bond, bridge). And the
+ * devices below, which the FIB never names but frames come in on: members of bonds and bridges.
  */
 struct interface {
-	u32 slot;
+	u32 slot;         /* of the port that frames leave by; of a device below: of the port it counts for */
 	u32 mtu;          /* bytes of L3, as the kernel has it */
 	u32 ipv6_mtu;     /* no larger: net.ipv6.conf.DEV.mtu */
 	u32 narrow_mtu;   /* the smallest of narrow_routes: datagrams up to here need not ask them */
 	u8 mac[6];
 	u16 flags;        /* enum interface_flag */
+	u32 tags;         /* that a frame bears here; tags.h */
+	u32 header_len;   /* of the Ethernet header with them */
+	u32 upper;        /* whose the frames are that come in here: a bond's, a bridge's; 0: its own */
+	u32 bridge;       /* whose FDB tells by which member a frame leaves; 0: no bridge */
+	u32 vrf;          /* its place in vrf_counters; 0: in none */
 };
 PINNED("hash", u32, struct interface, interfaces, MAX_INTERFACES);
 MEMORY(struct interface, low_interfaces) /* the same; slot 0: none */
@@ -76,6 +81,33 @@ static __always_inline struct interface *find_interface(u32 ifindex)
 	found = &low_interfaces()[ifindex];
 	return found->slot ? found : NULL;
 }
+
+/* Frames with tags: on which device (a port, a bond, a bridge), with which tags -> the interface they belong to. */
+struct tagged {
+	u32 device;
+	u32 tags;
+};
+PINNED("hash", struct tagged, u32, tagged_interfaces, MAX_INTERFACES);
+
+/* What came in by the interfaces of a VRF. */
+struct vrf_counters {
+	struct traffic forwarded;
+	struct traffic passed;
+	struct traffic dropped;
+};
+PINNED("percpu_array", u32, struct vrf_counters, vrf_counters, MAX_VRFS);
+
+/* Where a bridge has learned a host. */
+struct fdb_key {
+	u32 bridge;
+	u8 mac[6];
+	u16 unused;
+};
+struct fdb_entry {
+	u32 member;    /* ifindex */
+	u32 refreshed; /* in jiffies: when the kernel last saw a frame from there */
+};
+PINNED("hash", struct fdb_key, struct fdb_entry, fdb, MAX_FDB_ENTRIES);
 
 /* Which name a slot belongs to; lets a new daemon give each port its old slot and counters. */
 struct slot_owner {
@@ -168,21 +200,23 @@ struct adjacency {
 	u8 smac[6];
 	u32 version;            /* goes up when anything but the traffic changes */
 	u16 slot;
-	u16 flags;              /* enum interface_flag, of the egress */
-	u32 unused;
+	u16 flags;              /* enum interface_flag, of the port */
+	u32 tags;               /* of the egress interface */
 };
 MEMORY(struct adjacency, adjacencies)
+
+/* Kinds of routes whose answer depends on more than the destination. */
+enum reason {
+	MULTIPATH = 0x1, /* several next hops: the rest of the packet chooses one */
+	BY_SOURCE = 0x2, /* an IPv6 route for a source prefix */
+	BY_TOS = 0x4,    /* an IPv4 route for one TOS */
+};
 
 /*
  * What makes cached answers of the FIB void. Generations only ever go up; whoever remembers an answer
  * remembers with it the sum of those that concern it, as they were before the question. Times are in
  * jiffies, in 32 bits.
  */
-enum reason {
-	MULTIPATH = 0x1, /* several next hops: the rest of the packet chooses one */
-	BY_SOURCE = 0x2, /* an IPv6 route for a source prefix */
-	BY_TOS = 0x4,    /* an IPv4 route for one TOS */
-};
 struct coherence {
 	/* written by coherence_events.h, in the kernel, at the moment that a change is announced */
 	u64 changes;         /* of what the key of an answer may depend on */
@@ -198,7 +232,8 @@ struct coherence {
 	u32 wide;            /* the key is more than the destination, and these masks say what */
 	u32 mask_source;
 	u32 mask_ports;
-	u32 mask_rest;       /* ingress slot << 16 | protocol << 8 | TOS or traffic class, as in struct key */
+	u32 mask_rest;       /* protocol << 8 | TOS or traffic class, as in struct key */
+	u32 mask_ingress;
 	u32 mask_label;
 	u32 known_reasons;   /* enum reason: routes of these kinds change nothing about the key */
 };

@@ -8,13 +8,12 @@
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
+#include "byteorder.h"
+#include "features.h"
 #include "limits.h"
 #include "maps.h"
+#include "tags.h"
 #include "verdict.h"
-
-#define htons(x) __builtin_bswap16(x)
-#define ntohs(x) __builtin_bswap16(x)
-#define htonl(x) __builtin_bswap32(x)
 
 #define IPV6_FRAGMENT_HEADER_LEN 8
 /* A first buffer that is not larger, and holds the whole datagram, is all there is: drivers fill it first, or split
@@ -29,9 +28,16 @@ struct packet {
 	struct xdp_md *ctx;
 	u32 frame_len;    /* of all buffers */
 	u32 linear_len;
-	u16 ethertype;    /* network order; the only thing that decides v4 or v6 */
+	u16 ethertype;    /* network order, behind the tags */
+	u16 version;      /* 4 or 6, by the EtherType alone */
 	u16 datagram_len; /* host order, IP header included */
 	u16 flags;        /* enum interface_flag of the ingress */
+	u16 l2_len;       /* of the Ethernet header with its tags; ask header_len() */
+	u32 tags;         /* that it came with */
+	/* of the ingress interface, as the FIB knows it */
+	u32 ifindex;
+	u32 narrow_mtu;
+	u32 vrf;
 	u8 protocol;      /* L4; policy rules may match it, for fragments too */
 	__be16 sport;
 	__be16 dport;
@@ -41,27 +47,81 @@ struct packet {
 	};
 };
 
+static __always_inline bool is_ipv4(const struct packet *p)
+{
+	return p->version == 4;
+}
+
 /* __builtin_memcmp() would become a call to a function that does not exist in BPF. */
 static __always_inline bool same_mac(const u8 *a, const u8 *b)
 {
 	return *(const u32 *)a == *(const u32 *)b && *(const u16 *)(a + 4) == *(const u16 *)(b + 4);
 }
 
-static __always_inline enum verdict parse_ethernet(struct packet *p, const u8 port_mac[6])
+/* Of the Ethernet header with its tags. */
+static __always_inline u32 header_len(const struct packet *p)
+{
+	return FEATURE_VLAN ? p->l2_len & 31 : sizeof(struct ethhdr);
+}
+
+/* One tag of up to MAX_TAGS. */
+static __always_inline enum verdict parse_tag(struct packet *p, u32 shift)
+{
+	struct vlan_tag *tag = p->data + p->l2_len;
+	u32 vid;
+
+	if ((void *)(tag + 1) > p->data_end)
+		return PASS_MALFORMED;
+	vid = ntohs(tag->tci) & TAG_VID;
+	if (!vid)
+		return PASS_VLAN_TAG;
+	if (p->ethertype == htons(ETH_P_8021AD))
+		vid |= TAG_8021AD;
+	p->tags |= vid << shift;
+	p->ethertype = tag->ethertype;
+	p->l2_len += TAG_LEN;
+	return FORWARD;
+}
+
+static __always_inline enum verdict parse_ethernet(struct packet *p)
 {
 	struct ethhdr *eth = p->data;
+	enum verdict verdict;
 
 	if ((void *)(eth + 1) > p->data_end)
 		return PASS_MALFORMED;
 	p->ethertype = eth->h_proto;
-	if (p->ethertype == htons(ETH_P_8021Q) || p->ethertype == htons(ETH_P_8021AD))
+	p->l2_len = sizeof(*eth);
+	if (!is_tag_protocol(p->ethertype))
+		return FORWARD;
+	if (!FEATURE_VLAN)
 		return PASS_VLAN_TAG;
-	if (p->ethertype != htons(ETH_P_IP) && p->ethertype != htons(ETH_P_IPV6))
+	verdict = parse_tag(p, 0);
+	if (verdict == FORWARD && is_tag_protocol(p->ethertype))
+		verdict = parse_tag(p, 16);
+	if (verdict == FORWARD && is_tag_protocol(p->ethertype))
+		verdict = PASS_VLAN_TAG;
+	return verdict;
+}
+
+/* Whether the frame is for the interface's own MAC, and for IP. */
+static __always_inline enum verdict check_ethernet(struct packet *p, const u8 own_mac[6])
+{
+	const struct ethhdr *eth = p->data;
+	u32 version;
+
+	/* Constants that the compiler does not see through, so that the verifier knows on each path which it is. */
+	if (p->ethertype == htons(ETH_P_IP))
+		asm volatile("%0 = 4" : "=r"(version));
+	else if (p->ethertype == htons(ETH_P_IPV6))
+		asm volatile("%0 = 6" : "=r"(version));
+	else
 		return PASS_NOT_IP;
+	p->version = version;
 	if (eth->h_dest[0] & 1)
 		return PASS_MULTICAST;
 	/* Promiscuous mode brings frames for others; the kernel drops them as PACKET_OTHERHOST. */
-	if (!same_mac(eth->h_dest, port_mac))
+	if (!same_mac(eth->h_dest, own_mac))
 		return PASS_NOT_OURS;
 	return FORWARD;
 }
@@ -69,14 +129,15 @@ static __always_inline enum verdict parse_ethernet(struct packet *p, const u8 po
 /* The datagram must fill the frame, but for the padding of a minimum-size frame: the kernel trims. */
 static __always_inline enum verdict check_length(struct packet *p)
 {
-	u32 filled = sizeof(struct ethhdr) + p->datagram_len;
+	u32 filled = header_len(p) + p->datagram_len;
 
 	/* Asked only where there may be more buffers than one: the call costs as much as a lookup. */
 	if (filled > p->linear_len || p->linear_len > SURELY_ONE_BUFFER)
 		p->frame_len = bpf_xdp_get_buff_len(p->ctx);
 	if (filled > p->frame_len)
 		return PASS_MALFORMED;
-	if (filled < p->frame_len && p->frame_len > MIN_FRAME_LEN)
+	/* Whoever adds a tag to a minimum-size frame makes it longer, or leaves that to the padding. */
+	if (filled < p->frame_len && p->frame_len > MIN_FRAME_LEN + header_len(p) - sizeof(struct ethhdr))
 		return PASS_TRAILER;
 	return FORWARD;
 }
@@ -166,7 +227,7 @@ static __always_inline bool ipv4_martian(__be32 address)
 
 static __always_inline enum verdict parse_ipv4(struct packet *p)
 {
-	struct iphdr *ip = p->data + sizeof(struct ethhdr);
+	struct iphdr *ip = p->data + header_len(p);
 	enum verdict verdict;
 
 	if ((void *)(ip + 1) > p->data_end || ip->version != 4 || ip->ihl < 5)
@@ -231,7 +292,7 @@ static __always_inline enum verdict parse_ipv6_fragment(struct packet *p, void *
 
 static __always_inline enum verdict parse_ipv6(struct packet *p)
 {
-	struct ipv6hdr *ip6 = p->data + sizeof(struct ethhdr);
+	struct ipv6hdr *ip6 = p->data + header_len(p);
 	enum verdict verdict;
 	u32 payload_len;
 

@@ -16,23 +16,14 @@
 static __always_inline void void_destinations(struct coherence *c, const struct route_message *message)
 {
 	u32 family = message->route.rtm_family == AF_INET ? IPV4 : IPV6;
-	struct block *block = NULL;
 	__be32 destination;
-	u32 index;
 
-	if (message->route.rtm_dst_len >= (family == IPV4 ? 12 : 24) && find_destination(message, &destination)) {
-		if (family == IPV4) {
-			index = htonl(destination) >> 20 & (BLOCKS - 1);
-			block = &blocks4()[index];
-		} else {
-			index = block6_of(destination);
-			block = &blocks6()[index];
-		}
-	}
-	if (block)
-		void_block(c, block);
-	else
+	if (message->route.rtm_dst_len < (family == IPV4 ? 12 : 24) || !find_destination(message, &destination))
 		void_family(c, family);
+	else if (family == IPV4)
+		void_block(c, block4(destination));
+	else
+		void_block(c, block6(destination));
 }
 
 /* Why the answer for this route depends on more than the destination. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A packet's way: parse -> source -> cache or FIB -> may it leave? -> account -> rewrite -> redirect.
+ * A packet's way: whose is it? -> parse -> source -> cache or FIB -> may it leave? -> account -> rewrite -> redirect.
  * Every other exit is accounted under its verdict and hands the packet, untouched, to the kernel.
  */
 #include "limits.h"
@@ -11,7 +11,9 @@
 #include "source_address.h"
 #include "routes.h"
 #include "adjacency.h"
+#include "answer.h"
 #include "cache.h"
+#include "bridge.h"
 #include "rewrite.h"
 #include "guard.h"
 #include "guard_events.h"
@@ -29,34 +31,52 @@ static __always_inline u32 bounded(enum verdict verdict)
 	return index & (MAX_VERDICTS - 1);
 }
 
+/* Where frames for the FIB's answer leave; with what no port can take, the verdict. */
+static __always_inline enum verdict find_egress(const struct packet *p, const struct bpf_fib_lookup *fib,
+						struct egress *out)
+{
+	struct interface *interface = find_interface(fib->ifindex), *member;
+
+	if (!interface)
+		return PASS_EGRESS_UNAVAILABLE;
+	out->mtu = is_ipv4(p) ? interface->mtu : interface->ipv6_mtu;
+	if (fib->mtu_result && fib->mtu_result < out->mtu)
+		out->mtu = fib->mtu_result;
+	out->tags = interface->tags;
+	out->slot = interface->slot;
+	out->flags = interface->flags;
+	if (!FEATURE_BRIDGE || !interface->bridge)
+		return FORWARD;
+	member = member_towards(interface->bridge, fib->dmac);
+	if (!member)
+		return PASS_BRIDGE;
+	if (member->mtu < out->mtu)
+		out->mtu = member->mtu;
+	out->slot = member->slot;
+	out->flags = member->flags;
+	return FORWARD;
+}
+
 /* The way out by the FIB, remembered for the next packet. */
 static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct packet *p, struct port_counters *port,
-					    u32 slot, const struct question *q, struct way_out *way)
+					    const struct question *q, struct way_out *way)
 {
 	struct bpf_fib_lookup fib __attribute__((aligned(8))) = {};
-	bool ipv4 = p->ethertype == htons(ETH_P_IP);
 	enum verdict verdict = fib_lookup(ctx, p, &fib, port);
-	u32 number = BLACKHOLE_NUMBER, mtu;
-	struct interface *egress;
+	u32 number = BLACKHOLE_NUMBER;
+	struct egress egress = {};
 
 	way->adjacency = NULL;
-	way->mtu = 0;
 	if (verdict == FORWARD) {
-		egress = find_interface(fib.ifindex);
-		if (!egress)
-			return PASS_EGRESS_UNAVAILABLE;
-		mtu = ipv4 ? egress->mtu : egress->ipv6_mtu;
-		way->mtu = fib.mtu_result && fib.mtu_result < mtu ? fib.mtu_result : mtu;
-		way->adjacency = adjacency_for(&fib, egress, &number);
-		if (!way->adjacency)
-			return PASS_EGRESS_UNAVAILABLE;
+		verdict = find_egress(p, &fib, &egress);
+		if (verdict != FORWARD)
+			return verdict;
+		way->adjacency = adjacency_for(&fib, &egress, &number);
 	} else if (verdict != DROP_BLACKHOLE) {
 		return verdict;
 	}
-	if (ipv4)
-		remember4(q, p, slot, number, way);
-	else
-		remember6(q, p, slot, number, way);
+	way->mtu = egress.mtu;
+	remember(q, p, number, way);
 	return verdict;
 }
 
@@ -64,11 +84,10 @@ static __always_inline enum verdict ask_fib(struct xdp_md *ctx, const struct pac
  * Whether the egress port can take the packet. bpf_redirect_map() only notes the target; the packet is still
  * untouched when it says that the port is not in the devmap.
  */
-static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifindex, const struct adjacency *out,
-					      u32 mtu)
+static __always_inline enum verdict may_leave(const struct packet *p, const struct adjacency *out, u32 mtu)
 {
 	/* The kernel would send an ICMP redirect; for IPv6 nothing can switch that off. */
-	if (out->hop.ifindex == in_ifindex && !(p->ethertype == htons(ETH_P_IP) && p->flags & HAIRPIN_IPV4))
+	if (out->hop.ifindex == p->ifindex && !(is_ipv4(p) && p->flags & HAIRPIN_IPV4))
 		return PASS_HAIRPIN;
 	if (p->datagram_len > mtu)
 		return PASS_TOO_BIG;
@@ -79,34 +98,75 @@ static __always_inline enum verdict may_leave(const struct packet *p, u32 in_ifi
 	return FORWARD;
 }
 
-static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface *ingress,
+/*
+ * Whose packet it is: from the device that it came in on, and its tags, to the interface that the FIB knows. What is
+ * needed of that later is copied, so that the verifier need not follow each way by which it may be found.
+ */
+static __always_inline enum verdict find_ingress(struct packet *p, u32 device, struct interface *ingress)
+{
+	u32 member = device, *tagged;
+	enum verdict verdict;
+
+	if (FEATURE_UPPER && ingress->upper) {
+		device = ingress->upper;
+		ingress = find_interface(device);
+		if (!ingress)
+			return PASS_UNKNOWN_PORT;
+	}
+	if (FEATURE_VLAN && p->tags) {
+		struct tagged key = {.device = device, .tags = p->tags};
+
+		tagged = tagged_interfaces.lookup(&key);
+		if (!tagged)
+			return PASS_VLAN_TAG;
+		device = *tagged;
+		ingress = find_interface(device);
+		if (!ingress)
+			return PASS_VLAN_TAG;
+	}
+	p->ifindex = device;
+	p->flags = ingress->flags;
+	p->l2_len = ingress->header_len;
+	p->narrow_mtu = ingress->narrow_mtu;
+	p->vrf = ingress->vrf;
+	verdict = check_ethernet(p, ingress->mac);
+	if (FEATURE_BRIDGE && verdict == FORWARD && ingress->bridge &&
+	    !sender_is_known(ingress->bridge, member, p->data))
+		return PASS_BRIDGE;
+	return verdict;
+}
+
+/* `device`: what the packet came in on. */
+static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, struct interface *device,
 					  struct port_counters *port)
 {
 	struct adjacency *adjacency;
 	struct port_counters *out;
 	struct way_out way = {};
 	struct question q = {};
+	u32 out_slot, out_len;
 	enum verdict verdict;
-	u32 out_slot;
-	bool ipv4;
 
-	if (ingress->flags & GUARDED || firewall_changed())
+	if (device->flags & GUARDED || firewall_changed())
 		return PASS_GUARDED;
-	p->flags = ingress->flags;
-	verdict = parse_ethernet(p, ingress->mac);
+	verdict = parse_ethernet(p);
 	if (verdict != FORWARD)
 		return verdict;
-	ipv4 = p->ethertype == htons(ETH_P_IP);
-	verdict = ipv4 ? parse_ipv4(p) : parse_ipv6(p);
+	verdict = find_ingress(p, ctx->ingress_ifindex, device);
 	if (verdict != FORWARD)
 		return verdict;
-	if (ipv4 && is_own_source(p))
+	if (FEATURE_VLAN + FEATURE_UPPER && p->flags & GUARDED)
+		return PASS_GUARDED;
+	verdict = is_ipv4(p) ? parse_ipv4(p) : parse_ipv6(p);
+	if (verdict != FORWARD)
+		return verdict;
+	if (is_ipv4(p) && is_own_source(p))
 		return PASS_MARTIAN;
-	if (ipv4 ? recall4(&q, p, ingress->slot, &way) : recall6(&q, p, ingress->slot, &way)) {
+	if (recall(&q, p, &way)) {
 		port->cache_hits++;
 		verdict = way.adjacency ? FORWARD : DROP_BLACKHOLE;
 	} else {
-		verdict = ask_fib(ctx, p, port, ingress->slot, &q, &way);
+		verdict = ask_fib(ctx, p, port, &q, &way);
 	}
 	if (verdict == DROP_BLACKHOLE)
 		count_blackhole(p);
@@ -116,24 +176,36 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	asm volatile("" : "+r"(adjacency)); /* known here not to be NULL, but not to the verifier */
 	if (!adjacency)
 		return PASS_EGRESS_UNAVAILABLE;
-	if (exceeds_route_mtu(p, ingress->narrow_mtu))
+	if (exceeds_route_mtu(p))
 		return PASS_TOO_BIG;
-	if (ipv4 && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
+	if (is_ipv4(p) && p->flags & (REVERSE_PATH_STRICT | REVERSE_PATH_LOOSE)) {
 		verdict = check_reverse_path(ctx, p, adjacency->hop.ifindex);
 		if (verdict != FORWARD)
 			return verdict;
 	}
-	verdict = may_leave(p, ctx->ingress_ifindex, adjacency, way.mtu);
+	verdict = may_leave(p, adjacency, way.mtu);
 	if (verdict != FORWARD)
 		return verdict;
 	out_slot = adjacency->slot;
 	out = counters.lookup(&out_slot);
-	if (!out)
+	if (!out || !rewrite(p, adjacency))
 		return PASS_EGRESS_UNAVAILABLE;
-	count(&out->egress, p->frame_len);
-	count(&adjacency->traffic, p->frame_len);
-	rewrite(p, adjacency);
+	out_len = p->frame_len + growth(p, adjacency);
+	count(&out->egress, out_len);
+	count(&adjacency->traffic, out_len);
 	return FORWARD;
+}
+
+static __always_inline void count_vrf(u32 vrf, enum verdict verdict, u32 bytes)
+{
+	struct vrf_counters *of = vrf_counters.lookup(&vrf);
+
+	if (!of)
+		return;
+	if (verdict == FORWARD)
+		count(&of->forwarded, bytes);
+	else
+		count(verdict == DROP_BLACKHOLE ? &of->dropped : &of->passed, bytes);
 }
 
 int router(struct xdp_md *ctx)
@@ -143,18 +215,20 @@ int router(struct xdp_md *ctx)
 		.data = (void *)(long)ctx->data,
 		.data_end = (void *)(long)ctx->data_end,
 	};
-	struct interface *ingress = find_interface(ctx->ingress_ifindex);
-	u32 slot = ingress ? ingress->slot : 0;
+	struct interface *device = find_interface(ctx->ingress_ifindex);
+	u32 slot = device ? device->slot : 0;
 	struct port_counters *port = counters.lookup(&slot);
 	enum verdict verdict = PASS_UNKNOWN_PORT;
 
 	if (!port)
 		return XDP_PASS;
 	p.linear_len = p.frame_len = p.data_end - p.data;
-	if (ingress)
-		verdict = route(ctx, &p, ingress, port);
+	if (device)
+		verdict = route(ctx, &p, device, port);
 	if (verdict != FORWARD)
 		p.frame_len = bpf_xdp_get_buff_len(ctx);
 	count(&port->ingress[bounded(verdict)], p.frame_len);
+	if (FEATURE_VRF && p.vrf)
+		count_vrf(p.vrf, verdict, p.frame_len);
 	return xdp_action(verdict);
 }

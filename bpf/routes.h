@@ -29,13 +29,13 @@ static __always_inline struct prefix6 destination6(const struct packet *p)
  * The kernel heeds an unlocked route MTU when it forwards: ip_dst_mtu_maybe_forward() in include/net/ip.h for
  * IPv4; for IPv6 it answers with "packet too big" as well.
  */
-static __always_inline bool exceeds_route_mtu(const struct packet *p, u32 narrow_mtu)
+static __always_inline bool exceeds_route_mtu(const struct packet *p)
 {
 	u32 *mtu;
 
-	if (p->datagram_len <= narrow_mtu)
+	if (p->datagram_len <= p->narrow_mtu)
 		return false;
-	if (p->ethertype == htons(ETH_P_IP)) {
+	if (is_ipv4(p)) {
 		struct prefix4 key = destination4(p);
 
 		mtu = narrow_routes4.lookup(&key);
@@ -52,7 +52,7 @@ static __always_inline void count_blackhole(const struct packet *p)
 {
 	struct traffic *swallowed;
 
-	if (p->ethertype == htons(ETH_P_IP)) {
+	if (is_ipv4(p)) {
 		struct prefix4 key = destination4(p);
 
 		swallowed = blackholes4.lookup(&key);

@@ -46,7 +46,7 @@ static __always_inline enum verdict check_reverse_path(struct xdp_md *ctx, const
 
 	if (code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return PASS_REVERSE_PATH;
-	if (p->flags & REVERSE_PATH_STRICT && back.ifindex != ctx->ingress_ifindex)
+	if (p->flags & REVERSE_PATH_STRICT && back.ifindex != p->ifindex)
 		return PASS_REVERSE_PATH;
 	return FORWARD;
 }

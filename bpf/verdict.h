@@ -20,7 +20,7 @@ enum verdict {
 	PASS_TTL,                /* TTL or hop limit used up */
 	PASS_OPTIONS,            /* IPv4 options or IPv6 extension headers */
 	PASS_NOT_IP,             /* neither IPv4 nor IPv6: ARP, LLDP, ... */
-	PASS_VLAN_TAG,           /* VLAN-tagged frame */
+	PASS_VLAN_TAG,           /* VLAN tag of no interface here, or a priority tag */
 	PASS_MULTICAST,          /* multicast or broadcast */
 	PASS_NOT_OURS,           /* destination MAC is not the port's own */
 	PASS_MALFORMED,          /* truncated, bad version, length or checksum */
@@ -35,6 +35,7 @@ enum verdict {
 	PASS_REVERSE_PATH,       /* not certain that rp_filter lets this source in here */
 	PASS_ICMP,               /* ICMP error or neighbour discovery: the kernel looks inside */
 	PASS_UNSURE,             /* multipath hash policy or rule that a FIB lookup does not follow */
+	PASS_BRIDGE,             /* the bridge has yet to learn a host, or to see that it is still there */
 	VERDICT_COUNT,
 };
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 
 from controlplane import neighbour, next_hop
 from controlplane.cache_key import Key
-from controlplane.errors import DataplaneError
+from controlplane.libbpf import Libbpf
 from controlplane.memory import Memory, cache_bytes
-from controlplane.netlink import NetlinkSocket
+from controlplane.netlink import RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_SETTINGS, NetlinkSocket
 from controlplane.source import limits
 
 LEASE_S = 0.18
-"""A daemon that is gone is noticed so soon, and a tick. Less than LONGEST_LEASE of bpf/cache.h"""
+"""A daemon that is gone is noticed so soon, and a tick. Less than LONGEST_LEASE of bpf/answer.h"""
 RENEW_S = 0.05
 LIFE_S = 10.0
 """Less than LONGEST_LIFE"""
@@ -26,10 +26,6 @@ HOLD_S = 60.0
 _CLOCK_MONOTONIC_COARSE = 6
 HZ = round(1 / time.clock_getres(_CLOCK_MONOTONIC_COARSE))
 """Of the kernel: its ticks, jiffies, a second"""
-
-_RTNLGRP_NEIGH = 3
-_RTNLGRP_SETTINGS = (1, 5, 8, 9, 19, 24, 25, 32)
-"""Links, addresses, rules and sysctls of both families, nexthops"""
 
 
 class _Coherence(ct.Structure):
@@ -40,7 +36,7 @@ class _Coherence(ct.Structure):
         ("generation", ct.c_uint32 * 2), ("unsettled", ct.c_uint32 * 2),
         ("seen", ct.c_uint64), ("lease", ct.c_uint32), ("own", ct.c_uint32), ("life", ct.c_uint32),
         ("wide", ct.c_uint32), ("mask_source", ct.c_uint32), ("mask_ports", ct.c_uint32),
-        ("mask_rest", ct.c_uint32), ("mask_label", ct.c_uint32), ("known_reasons", ct.c_uint32),
+        ("mask_rest", ct.c_uint32), ("mask_ingress", ct.c_uint32), ("mask_label", ct.c_uint32), ("known_reasons", ct.c_uint32),
     ]  # fmt: skip
 
 
@@ -54,11 +50,19 @@ class Cache:
     in bpf/coherence_events.h -> fd; `clock`: jiffies, in 32 bits."""
 
     def __init__(
-        self, tables, memory: Memory, sets: int, cpus: int, filters: Mapping[str, int], clock: Callable[[], int]
+        self,
+        lib: Libbpf,
+        tables,
+        memory: Memory,
+        sets: int,
+        cpus: int,
+        filters: Mapping[str, int],
+        clock: Callable[[], int],
     ):
         self.sets = sets
         self.reason = "" if sets else "cache_entries is 0"
         """Why nothing is cached; empty if something is"""
+        self._lib = lib
         self._cpus = cpus
         self._filters = filters
         self._clock = clock
@@ -100,8 +104,8 @@ class Cache:
     def __enter__(self) -> "Cache":
         """Listen in the caller's network namespace. What earlier daemons left is void."""
         if self.sets:
-            self._listen("neighbour_event", (_RTNLGRP_NEIGH,))
-            self._listen("setting_event", _RTNLGRP_SETTINGS)
+            self._listen("neighbour_event", (RTNLGRP_NEIGH,))
+            self._listen("setting_event", (RTNLGRP_LINK, *RTNLGRP_SETTINGS))
             self._note_neighbours()
             self._state.life = round(LIFE_S * HZ)
         return self
@@ -140,7 +144,8 @@ class Cache:
             self._clear()
         self._state.mask_source = 0xFFFFFFFF if key.source else 0
         self._state.mask_ports = 0xFFFFFFFF if key.ports else 0
-        self._state.mask_rest = (key.ingress * 0xFFFF0000) | (key.protocol * 0xFF00) | (key.tos * 0xFF)
+        self._state.mask_rest = (key.protocol * 0xFF00) | (key.tos * 0xFF)
+        self._state.mask_ingress = key.ingress * 0xFFFFFFFF
         self._state.mask_label = 0xFFFFFFFF if key.label else 0
         self._state.wide = key.wide
         self._state.known_reasons = key.reasons
@@ -189,18 +194,14 @@ class Cache:
             sock.join(group)
 
     def _note_neighbours(self) -> None:
-        """Those that are there already, so that their next confirmation is none of a change."""
+        """Those that are there already, so that their next confirmation is none of a change. What the kernel has
+        noted since the socket listens is newer than what is read here, and stays."""
         self._known_neighbours.clear()
         self.invalidate()
         with NetlinkSocket() as sock:
             known = neighbour.details(sock)
-        table = self._known_neighbours
         ethernet = {h: e for h, e in known.items() if e.state & neighbour.VALID and len(e.lladdr) == 17}
         for number, (hop, entry) in enumerate(ethernet.items()):
             if number < limits()["MAX_NEXT_HOPS"]:  # the others are taken for changed when they are confirmed
-                key = table.Key.from_buffer_copy(next_hop.key(hop))
-                leaf = table.Leaf.from_buffer_copy(bytes.fromhex(entry.lladdr.replace(":", "")) + bytes(2))
-                try:
-                    table[key] = leaf
-                except Exception as error:  # BCC's
-                    raise DataplaneError(f"noting neighbours: {error}", ct.get_errno()) from error
+                mac = bytes.fromhex(entry.lladdr.replace(":", ""))
+                self._lib.map_add(self._known_neighbours.map_fd, next_hop.key(hop), mac + bytes(2))

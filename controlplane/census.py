@@ -7,24 +7,20 @@ import asyncio
 import ctypes as ct
 import mmap
 import socket
-import struct
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from controlplane import neighbour
 from controlplane.netlink import HEADER, NetlinkSocket, messages
 from controlplane.notes import MTU_METRIC, RTMSG, TYPES_OF_NOTE, RouteNotes
 from controlplane.source import limits
 
-RTM_NEWROUTE, RTM_GETROUTE, RTM_NEWNEIGH, RTM_GETNEIGH = 24, 26, 28, 30
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 
 _ROUTE_TYPE = 7
 """where rtm_type is in struct rtmsg"""
-_NDMSG = struct.Struct("=BBHiHBB")  # family, pad, pad, ifindex, state, flags, type
-
-_RESOLVED = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # reachable, stale, delay, probe, permanent
-_NOARP = 0x40
 
 PROTOCOLS = {
     1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 11: "zebra", 12: "bird", 16: "dhcp",
@@ -78,7 +74,7 @@ class RouteDump:
         state.blackhole_room = limits()["MAX_BLACKHOLES"]
         try:
             for family in (socket.AF_INET, socket.AF_INET6):
-                for data in _dump(RTM_GETROUTE, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), self._filter_fd):
+                for data in _filtered(RTM_GETROUTE, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), self._filter_fd):
                     _note(data, notes)
         finally:
             state.blackhole_room = self.ANNOUNCED_BLACKHOLES
@@ -103,22 +99,16 @@ def _note(data: bytes, notes: RouteNotes) -> None:
 
 def count_neighbours() -> NeighbourCensus:
     """IPv4 and IPv6 neighbours that have, or lack, a link-layer address; those that need none are left out."""
-    census = NeighbourCensus()
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for data in _dump(RTM_GETNEIGH, _NDMSG.pack(family, 0, 0, 0, 0, 0, 0)):
-            for offset, kind, _, _ in messages(data):
-                state = _NDMSG.unpack_from(data, offset + HEADER.size)[4] if kind == RTM_NEWNEIGH else _NOARP
-                if state & _RESOLVED:
-                    census.resolved += 1
-                elif not state & _NOARP:
-                    census.unresolved += 1
-    return census
-
-
-def _dump(kind: int, request: bytes, filter_fd: int | None = None):
     with NetlinkSocket() as sock:
-        if filter_fd is not None:
-            sock.attach_filter(filter_fd)
+        states = [entry.state for entry in neighbour.read(sock).values() if not entry.state & neighbour.NOARP]
+    resolved = sum(1 for state in states if state & neighbour.VALID)
+    return NeighbourCensus(resolved, len(states) - resolved)
+
+
+def _filtered(kind: int, request: bytes, filter_fd: int) -> Iterator[bytes]:
+    """What a filter on its socket leaves of a dump."""
+    with NetlinkSocket() as sock:
+        sock.attach_filter(filter_fd)
         yield from sock.stream(kind, request)
 
 
@@ -127,8 +117,8 @@ class RouteCounter:
 
     A count waits until no route has changed for QUIET_S, so that a full table costs one when it has arrived; while
     routes never rest, a large table is counted every CHURN_PAUSE_S. Either way the counts take a limited share of
-    the time, however large the table: what `status` tells is right to the route QUIET_S + SHARE times the length of a count (0.2 s for a
-    million routes) after the last change.
+    the time, however large the table: what `status` tells is right to the route QUIET_S + SHARE times the length of
+    a count (0.2 s for a million routes) after the last change.
 
     `notes` is what the last count noted and what was announced since it began: a route of note is in there
     from its announcement until a count misses it.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """From C to bytecode, by BCC, without kernel headers. The only file that imports BCC."""
 
+import ctypes as ct
 import os
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def _import_bcc():
         import bcc
     except (ImportError, OSError) as error:  # OSError: its library libbcc.so is missing
         raise MissingDependency(
-            f"BCC is not installed for this Python ({error}): apt install python3-bpfcc, and use a virtual environment made "
-            "with `/usr/bin/python3 -m venv --system-site-packages` (the PyPI package bcc is something else)"
+            f"BCC is not installed for this Python ({error}): apt install python3-bpfcc, and use a virtual environment "
+            "made with `/usr/bin/python3 -m venv --system-site-packages` (the PyPI package bcc is something else)"
         ) from error
     if not hasattr(bcc, "BPF"):
         raise MissingDependency(
@@ -26,37 +27,23 @@ def _import_bcc():
     return bcc
 
 
-def router(pin_dir: Path, defines: tuple[str, ...]):
-    """The router's program and its filters, over the maps pinned in `pin_dir`: a bcc.BPF, with nothing loaded yet.
+def compiled(main: str, defines: tuple[str, ...]):
+    """A program of bpf/, such as `router.c` or `bench/sink.c`: a bcc.BPF, with nothing loaded yet.
 
     Raises MissingDependency, and DataplaneError when it does not compile.
     """
     if not Path("/usr/include/linux/types.h").exists():
         raise MissingDependency("the kernel's user API headers are not installed: apt install linux-libc-dev")
-    flags = [f'-DPIN_DIR="{pin_dir}"', "-I/usr/include", f"-I/usr/include/{_multiarch()}", *defines]
     bcc = _import_bcc()
+    # The second is Debian's folder of architecture headers, such as x86_64-linux-gnu.
+    flags = ["-I/usr/include", f"-I/usr/include/{os.uname().machine}-linux-gnu", *defines]
     try:
-        return bcc.BPF(text=source.joined().encode(), cflags=flags)
+        out = bcc.BPF(text=source.joined(main).encode(), cflags=flags)
     except Exception as error:  # BCC raises bare Exception; the compiler's words went to stderr
-        raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/router.c: {error}") from error
-
-
-def _multiarch() -> str:
-    """Debian's folder of architecture headers, such as x86_64-linux-gnu."""
-    return f"{os.uname().machine}-linux-gnu"
-
-
-def compiled(main: str, defines: tuple[str, ...]):
-    """A program of bpf/ other than the router, such as `bench/sink.c`: a bcc.BPF, with nothing loaded yet.
-
-    Raises MissingDependency, and DataplaneError when it does not compile.
-    """
-    bcc = _import_bcc()
-    flags = ["-I/usr/include", f"-I/usr/include/{_multiarch()}", *defines]
-    try:
-        return bcc.BPF(text=source.joined(main).encode(), cflags=flags)
-    except Exception as error:  # as above
         raise DataplaneError(f"BCC could not compile {source.SOURCE_DIR}/{main}: {error}") from error
+    # LLVM's working memory, 20 MB, which glibc would keep for nothing.
+    ct.CDLL(None).malloc_trim(0)
+    return out
 
 
 def libbpf_of_bcc() -> Libbpf:

@@ -25,13 +25,14 @@ TRACKING_OBJECTS = {3: "ct helper", 5: "connection limit", 7: "ct timeout", 9: "
 """NFT_OBJECT_*; each of them switches tracking on when it is defined, used or not."""
 
 HARMLESS_MATCHES = frozenset(
-    "standard tcp udp udplite icmp icmp6 comment multiport mark mac limit hashlimit set addrtype iprange length pkttype "
-    "physdev policy owner ah esp dccp sctp dscp ecn tos ttl hl frag hbh dst rt mh eui64 ipv6header srh realm recent "
-    "statistic string tcpmss time u32 bpf cgroup cpu devgroup nfacct osf quota rateest rpfilter ipcomp l2tp".split()
+    "standard tcp udp udplite icmp icmp6 comment multiport mark mac limit hashlimit set addrtype iprange length "
+    "pkttype physdev policy owner ah esp dccp sctp dscp ecn tos ttl hl frag hbh dst rt mh eui64 "
+    "ipv6header srh realm recent statistic string tcpmss time u32 bpf cgroup cpu devgroup nfacct osf quota "
+    "rateest rpfilter ipcomp l2tp".split()
 )
 HARMLESS_TARGETS = frozenset(
-    "REJECT LOG NFLOG ULOG MARK TCPMSS TCPOPTSTRIP DSCP TOS TTL HL ECN CLASSIFY CHECKSUM AUDIT SET TRACE NFQUEUE RATEEST "
-    "IDLETIMER LED SECMARK HMARK TEE ERROR".split()
+    "REJECT LOG NFLOG ULOG MARK TCPMSS TCPOPTSTRIP DSCP TOS TTL HL ECN CLASSIFY CHECKSUM AUDIT SET TRACE NFQUEUE "
+    "RATEEST IDLETIMER LED SECMARK HMARK TEE ERROR".split()
 ) | {""}  # nameless: ACCEPT, DROP, RETURN and jumps
 
 _COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")

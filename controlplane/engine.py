@@ -70,8 +70,6 @@ class Engine:
         self._keeper = keeper
         self._ports = Ports(ports)
         self._known = Known(dataplane.route_dump.count)
-        self._looked_at: dict[str, int] = {}
-        self._poll_firewalls = False
         self._settled = -1
         self._broken = ""
         self.ready = asyncio.Event()
@@ -95,7 +93,7 @@ class Engine:
         filter_fd = self._dataplane.route_filter_fd
         async with NetlinkMonitor(self._receive_buffer, filter_fd, self._guard.watch) as self._monitor:
             # Before any port forwards: whose sources the kernel would refuse is told by its routes.
-            self._known.routes.count(self._fib_change())
+            self._known.routes.count(self._fib_change()[0])
             next_tick = time.monotonic() + TICK_S
             while True:
                 try:
@@ -106,7 +104,7 @@ class Engine:
                 except TimeoutError:
                     next_tick = time.monotonic() + TICK_S
                     self._tick()
-                self._known.routes.refresh(self._fib_change(), self._quiet_s())
+                self._known.routes.refresh(*self._fib_change())
                 self._keeper.refresh(self._dataplane)
                 self._make_true()
                 self.ready.set()
@@ -161,7 +159,7 @@ class Engine:
             neighbours=count_neighbours(),
             managed_neighbours=self._keeper.counts.managed,
             netlink=self._monitor.counters,
-            transmitting=self._dataplane.actual({}).transmitting,
+            transmitting=self._dataplane.transmitting(),
             program_id=self._dataplane.program_id,
             guard=self._guard.policy,
             findings=self._guard.findings,
@@ -171,15 +169,13 @@ class Engine:
 
     def _tick(self) -> None:
         self._known.tick()
-        self._poll_firewalls = True
+        self._guard.poll()
         self._ports.sample(self._dataplane)
 
-    def _fib_change(self) -> tuple[int, int]:
-        return self._dataplane.route_changes()[0], self._known.silent_changes
-
-    def _quiet_s(self) -> float:
-        """Since a route changed."""
-        return time.monotonic() - self._dataplane.route_changes()[1]
+    def _fib_change(self) -> tuple[tuple[int, int], float]:
+        """(what moves with the FIB, seconds since a route changed)"""
+        changes, last = self._dataplane.route_changes()
+        return (changes, self._known.silent_changes), time.monotonic() - last
 
     def _make_true(self) -> None:
         """Compare and carry out. A refused port is left out of a second comparison, so that nothing of it
@@ -197,7 +193,8 @@ class Engine:
             self._known.read_settings(self._ports.modes)
             if self._known.settings != before:
                 cache.invalidate()  # most sysctls change without a word, and the key may stay as it is
-            self._look_for_firewalls()
+            self._guard.look(self._devices(), changed=self._known.firewall_stale)
+            self._known.firewall_stale = False
             self._dataplane.sync_notes(self._known.routes.notes)
             for name in self._ports.modes:
                 self._dataplane.assign(name)
@@ -218,13 +215,9 @@ class Engine:
             log.error("%s", error)
         self._ports.note_states(self._desired())
 
-    def _look_for_firewalls(self) -> None:
-        devices = {link.name: link.ifindex for link in self._known.links.values() if link.name in self._ports.modes}
-        if self._known.firewall_stale or devices != self._looked_at or self._poll_firewalls:
-            self._guard.look(devices, changed=self._known.firewall_stale or devices != self._looked_at)
-            self._known.firewall_stale = False
-            self._poll_firewalls = False
-            self._looked_at = devices
+    def _devices(self) -> dict[str, int]:
+        """Name -> ifindex, of the wished ports that are there."""
+        return {link.name: link.ifindex for link in self._known.links.values() if link.name in self._ports.modes}
 
     def _apply_once(self) -> bool:
         """False when a port refused, and the comparison must be made without it."""

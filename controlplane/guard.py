@@ -12,7 +12,7 @@ from controlplane.errors import NetlinkError, NetlinkOverrun
 from controlplane.finding import Finding
 from controlplane.netfilter import Netfilter
 from controlplane.netfilter_hooks import NetfilterHooks
-from controlplane.netlink import NetlinkSocket
+from controlplane.netlink import RTNLGRP_TC, NetlinkSocket
 from controlplane.ruleset import NETLINK_NETFILTER
 from controlplane.xfrm import NETLINK_XFRM, Xfrm
 from controlplane.xtables import Xtables
@@ -21,7 +21,7 @@ __all__ = ["Examiner", "Finding", "GuardWatch", "examine"]
 
 log = logging.getLogger("xdprouter.guard")
 
-_NFNLGRP_NFTABLES, _RTNLGRP_TC, _XFRMNLGRP_POLICY = 7, 4, 4
+_NFNLGRP_NFTABLES, _XFRMNLGRP_POLICY = 7, 4
 _FORWARD_HOOKS = {0: "prerouting", 2: "forward", 4: "postrouting"}
 _IP_PROTOCOLS = {2: "IPv4", 10: "IPv6"}
 
@@ -86,7 +86,7 @@ class GuardWatch:
 
     _GROUPS = (
         ("nftables_event", NETLINK_NETFILTER, _NFNLGRP_NFTABLES),
-        ("traffic_control_event", 0, _RTNLGRP_TC),
+        ("traffic_control_event", 0, RTNLGRP_TC),
         ("xfrm_event", NETLINK_XFRM, _XFRMNLGRP_POLICY),
     )
 

@@ -23,7 +23,17 @@ class Interface:
     flags: int = 0
     ipv6_mtu: int = 0
     narrow_mtu: int = NO_NARROW_ROUTE
-    """no IPv4 route has a smaller MTU that is not locked"""
+    """no route of either family has a smaller MTU that is not locked"""
+    tags: int = 0
+    """as in bpf/tags.h"""
+    upper: int = 0
+    bridge: int = 0
+    vrf: int = 0
+
+    @property
+    def header_len(self) -> int:
+        """Bytes of the Ethernet header with its tags."""
+        return 14 + 4 * (bool(self.tags) + bool(self.tags >> 16))
 
 
 def describe(

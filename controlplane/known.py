@@ -52,7 +52,7 @@ class Known:
                 pass
 
     def tick(self) -> None:
-        """Once a second: most sysctls change without an event."""
+        """Twice a second: most sysctls change without an event."""
         self.settings_stale = True
 
     def read_settings(self, ports: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from controlplane.errors import DataplaneError
 
 BPF_MAP_TYPE_ARRAY = 2
 BPF_F_MMAPABLE = 1 << 10
+BPF_NOEXIST = 1
 BPF_PROG_TYPE_SOCKET_FILTER = 1
 BPF_PROG_TYPE_XDP = 6
 BPF_PROG_TYPE_RAW_TRACEPOINT = 17
@@ -70,7 +71,7 @@ class XdpMd(ct.Structure):
 
 
 class _LinkInfo(ct.Structure):
-    """The head of struct bpf_link_info for an XDP link; ifindex is 0 once the device is gone."""
+    """The head of struct bpf_link_info for an XDP link."""
 
     _fields_ = [
         ("type", ct.c_uint), ("id", ct.c_uint), ("prog_id", ct.c_uint), ("_pad", ct.c_uint),
@@ -136,8 +137,10 @@ class Libbpf:
         """Take the program off now; closing the last reference does so only some time later."""
         self._checked("detaching", self._lib.bpf_link_detach(link_fd))
 
-    def link_ifindex(self, link_fd: int) -> int:
-        return self._info(link_fd, _LinkInfo()).ifindex
+    def link_info(self, link_fd: int) -> tuple[int, int]:
+        """(ifindex, 0 once the device is gone; id of the program) of an XDP link."""
+        info = self._info(link_fd, _LinkInfo())
+        return info.ifindex, info.prog_id
 
     def object_id(self, fd: int) -> int:
         """The kernel's id of a program or a map."""
@@ -200,6 +203,13 @@ class Libbpf:
         self._checked("reading a map", self._lib.bpf_map_lookup_elem(fd, key, value))
         return value.raw
 
+    def map_add(self, fd: int, key: bytes, value: bytes) -> bool:
+        """False, and nothing written, if there is an entry of that key."""
+        result = self._lib.bpf_map_update_elem(fd, key, value, ct.c_ulonglong(BPF_NOEXIST))
+        if result < 0 and ct.get_errno() != errno.EEXIST:
+            raise _refused("adding to a map", result)
+        return result >= 0
+
     def map_delete(self, fd: int, key: bytes) -> None:
         """No entry of that key: nothing to do."""
         if (result := self._lib.bpf_map_delete_elem(fd, key)) < 0 and ct.get_errno() != errno.ENOENT:
@@ -212,6 +222,21 @@ class Libbpf:
     def test_run(self, program_fd: int, options: TestRunOpts) -> None:
         options.sz = ct.sizeof(TestRunOpts)
         self._checked("BPF_PROG_TEST_RUN", self._lib.bpf_prog_test_run_opts(program_fd, ct.byref(options)))
+
+    def run_on(
+        self, program_fd: int, frame: bytes, context: ct.Structure | None = None, repeat: int = 1
+    ) -> tuple[int, bytes]:
+        """Run a program on one frame: (what it returns, the frame after)."""
+        data = ct.create_string_buffer(frame, len(frame))
+        out = ct.create_string_buffer(len(frame) + 256)
+        options = TestRunOpts(
+            data_in=ct.addressof(data), data_size_in=len(frame),
+            data_out=ct.addressof(out), data_size_out=len(out), repeat=repeat,
+        )  # fmt: skip
+        if context is not None:
+            options.ctx_in, options.ctx_size_in = ct.addressof(context), ct.sizeof(context)
+        self.test_run(program_fd, options)
+        return options.retval, out.raw[: options.data_size_out]
 
     def _info(self, fd: int, info: ct.Structure) -> ct.Structure:
         size = ct.c_uint(ct.sizeof(info))

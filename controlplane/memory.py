@@ -22,7 +22,7 @@ def sizes(cpus: int, cache_sets: int) -> dict[str, int]:
         "guard": 3 * 8,
         "coherence": 128,
         "route_census": 2 * 256 * 8 + 2 * 4,
-        "low_interfaces": 24 * known["LOW_IFINDEXES"],
+        "low_interfaces": 44 * known["LOW_IFINDEXES"],
         "own_source_bits": 8 * known["OWN_SOURCE_WORDS"],
         "blocks4": 8 * known["BLOCKS"],
         "blocks6": 8 * known["BLOCKS"],

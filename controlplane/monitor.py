@@ -25,13 +25,17 @@ from controlplane.events import (
 from controlplane.guard import GuardWatch
 from controlplane.link import Link
 from controlplane.netdev import NetdevSocket
-from controlplane.netlink import NetlinkSocket, messages
+from controlplane.netlink import (
+    RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV6_ROUTE,
+    RTNLGRP_LINK,
+    RTNLGRP_SETTINGS,
+    NetlinkSocket,
+    messages,
+)
 from controlplane.notes import RouteNotes
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE = 1, 7, 11
-RTNLGRP_SETTINGS = (5, 8, 9, 19, 24, 25, 32)
-"""IPv4 and IPv6 addresses, rules and sysctls, nexthops (IFADDR, RULE, NETCONF, NEXTHOP of include/uapi/linux/rtnetlink.h)"""
 AF_BRIDGE = 7
 
 

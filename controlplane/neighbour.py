@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.errors import NetlinkError
-from controlplane.netlink import HEADER, NLM_F_CREATE, NetlinkSocket, attribute, attributes, messages
+from controlplane.netlink import HEADER, NLM_F_CREATE, NetlinkSocket, attribute, attributes, objects
 from controlplane.next_hop import NextHop
 
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
@@ -159,15 +159,12 @@ def details(sock: NetlinkSocket) -> dict[NextHop, Details]:
     out = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         for data in sock.stream(RTM_GETNEIGH, _NDMSG.pack(family, 0, 0, 0, 0, 0, 0)):
-            for offset, kind, _, length in messages(data):
-                if kind == RTM_NEWNEIGH:
-                    _, _, _, ifindex, state, flags, _ = _NDMSG.unpack_from(data, offset + HEADER.size)
-                    fields = dict(attributes(data[offset + HEADER.size + _NDMSG.size : offset + length]))
-                    # struct nda_cacheinfo: confirmed, used, updated (clock ticks ago), references
-                    (confirmed,) = struct.unpack_from("=I", fields.get(NDA_CACHEINFO, bytes(4)))
-                    hop = NextHop(ifindex, family, fields.get(NDA_DST, b""))
-                    lladdr = fields.get(NDA_LLADDR, b"").hex(":")
-                    out[hop] = Details(state, _owner(flags, fields), lladdr, confirmed / _USER_HZ)
+            for (_, _, _, ifindex, state, flags, _), fields in objects(data, _NDMSG, {RTM_NEWNEIGH}):
+                # struct nda_cacheinfo: confirmed, used, updated (clock ticks ago), references
+                (confirmed,) = struct.unpack_from("=I", fields.get(NDA_CACHEINFO, bytes(4)))
+                hop = NextHop(ifindex, family, fields.get(NDA_DST, b""))
+                lladdr = fields.get(NDA_LLADDR, b"").hex(":")
+                out[hop] = Details(state, _owner(flags, fields), lladdr, confirmed / _USER_HZ)
     return out
 
 

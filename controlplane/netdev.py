@@ -9,7 +9,7 @@ import struct
 import sys
 
 from controlplane.errors import NetlinkError
-from controlplane.netlink import HEADER, NetlinkSocket, attribute, attributes, messages
+from controlplane.netlink import HEADER, NetlinkSocket, attribute, attributes, objects
 
 NETLINK_GENERIC = socket.NETLINK_GENERIC if hasattr(socket, "NETLINK_GENERIC") else 16
 
@@ -58,10 +58,7 @@ class NetdevSocket:
     def parse(self, data: bytes) -> list[tuple[int, int]]:
         """(ifindex, features) of each device message in a buffer."""
         out = []
-        for offset, kind, _, length in messages(data):
-            if kind != self._family:
-                continue
-            found = dict(attributes(data[offset + HEADER.size + _GENL.size : offset + length]))
+        for _, found in objects(data, _GENL, {self._family}):
             ifindex, features = found.get(_NETDEV_A_DEV_IFINDEX, b""), found.get(_NETDEV_A_DEV_XDP_FEATURES, b"")
             if len(ifindex) == 4 and len(features) == 8:
                 out.append((int.from_bytes(ifindex, sys.byteorder), int.from_bytes(features, sys.byteorder)))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from controlplane.errors import NetlinkError
 from controlplane.finding import Finding
-from controlplane.netlink import HEADER, NetlinkSocket, attribute, attributes, messages
-from controlplane.ruleset import NETLINK_NETFILTER, NFGENMSG, kernel_without
+from controlplane.netlink import NetlinkSocket, attribute, attributes, objects
+from controlplane.ruleset import NETLINK_NETFILTER, NFGENMSG, kernel_without, subsystem_messages
 
 NFNL_SUBSYS_HOOK = 12
 _HOOK_GET = NFNL_SUBSYS_HOOK << 8
@@ -94,10 +94,7 @@ def hook_request(family: int, number: int, device: str = "") -> bytes:
 
 def parse(data: bytes) -> Iterator[Hook]:
     """The hooks in a buffer."""
-    for offset, kind, _, length in messages(data):
-        if kind >> 8 != NFNL_SUBSYS_HOOK:
-            continue
-        row = dict(attributes(data[offset + HEADER.size + NFGENMSG.size : offset + length]))
+    for _, row in objects(data, NFGENMSG, subsystem_messages(NFNL_SUBSYS_HOOK)):
         info = dict(attributes(row.get(_CHAIN_INFO, b"")))
         chain = int.from_bytes(info.get(2, b""), "big") == _INFO_TYPE_NFTABLES  # NFNLA_HOOK_INFO_TYPE
         yield Hook(_text(row.get(_FUNCTION, b"")), _text(row.get(_MODULE, b"")), chain)

@@ -10,7 +10,7 @@ import itertools
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 
 from controlplane.errors import NetlinkError, NetlinkOverrun
@@ -20,6 +20,10 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP, NLM_F_CREATE = 0x1, 0x4, 
 SOL_NETLINK = 270
 NETLINK_ADD_MEMBERSHIP, NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK = 1, 11, 10, 12
 NLMSGERR_ATTR_MSG = 1
+RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_TC, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE = 1, 3, 4, 7, 11
+RTNLGRP_SETTINGS = (5, 8, 9, 19, 24, 25, 32)
+"""IPv4 and IPv6 addresses, rules and sysctls, nexthops: IFADDR, RULE, NETCONF, NEXTHOP of
+include/uapi/linux/rtnetlink.h"""
 SO_RCVBUFFORCE = 33
 SO_ATTACH_BPF = 50
 
@@ -177,6 +181,15 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
+
+
+def objects(data: bytes, header: struct.Struct, kinds: Container[int]) -> Iterator[tuple[tuple, dict[int, bytes]]]:
+    """(fields of `header`, attributes) of each message of these types in a buffer. `header` is what the family puts
+    between struct nlmsghdr and the attributes, such as struct rtmsg; a message too short for it is passed over."""
+    for offset, kind, _, length in messages(data):
+        start, end = offset + HEADER.size, min(offset + length, len(data))
+        if kind in kinds and start + header.size <= end:
+            yield header.unpack_from(data, start), dict(attributes(data[start + header.size : end]))
 
 
 def _error_code(data: bytes, offset: int) -> int:

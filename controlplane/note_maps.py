@@ -32,7 +32,9 @@ class NoteMaps:
             size: {_prefix(key): leaf.value for key, leaf in table.items()}
             for size, table in self._narrow_tables.items()
         }
-        self._known_blackholes = {_prefix(key) for table in self._blackhole_tables.values() for key in table}
+        self._known_blackholes = {
+            size: {_prefix(key) for key in table} for size, table in self._blackhole_tables.items()
+        }
         self._synced: RouteNotes | None = None
         self._words = list(self._bits)
 
@@ -49,8 +51,8 @@ class NoteMaps:
             if len(narrow) > limits()["MAX_NARROW_ROUTES"]:
                 narrow = {Prefix(bytes(size), 0): min(narrow.values())}
             self._sync_narrow(size, _with_shorter_prefixes(narrow))
-        for table in self._blackhole_tables.values():
-            self._sync_blackholes(table, {p for p in notes.blackholes if len(p.address) == _address_size(table)})
+        for size in self._blackhole_tables:
+            self._sync_blackholes(size, {prefix for prefix in notes.blackholes if len(prefix.address) == size})
         self._synced = RouteNotes(set(notes.own), dict(notes.narrow), set(notes.blackholes), notes.reasons)
 
     @property
@@ -94,20 +96,20 @@ class NoteMaps:
             del table[_key(table, prefix)]
         self._known_narrow[size] = narrow
 
-    def _sync_blackholes(self, table, wanted: set[Prefix]) -> None:
-        known = {prefix for prefix in self._known_blackholes if len(prefix.address) == _address_size(table)}
+    def _sync_blackholes(self, size: int, wanted: set[Prefix]) -> None:
+        table, known = self._blackhole_tables[size], self._known_blackholes[size]
         for prefix in known - wanted:
             del table[_key(table, prefix)]
-            self._known_blackholes.discard(prefix)
-        room = limits()["MAX_BLACKHOLES"] - len(known & wanted)
+            known.remove(prefix)
+        room = limits()["MAX_BLACKHOLES"] - len(known)
         for prefix in sorted(wanted - known, key=str)[:room]:
             table[_key(table, prefix)] = table.Leaf()
-            self._known_blackholes.add(prefix)
+            known.add(prefix)
 
 
 def _with_shorter_prefixes(narrow: dict[Prefix, int]) -> dict[Prefix, int]:
-    """Of one family. Each with the smallest MTU of all the prefixes that it lies in: they may be of several tables, and a rule
-    decides which table a packet meets, but the trie finds only the longest of them."""
+    """Of one family. Each with the smallest MTU of all the prefixes that it lies in: they may be of several tables,
+    and a rule decides which table a packet meets, but the trie finds only the longest of them."""
     lengths = sorted({prefix.length for prefix in narrow})
     out: dict[Prefix, int] = {}
     for prefix in sorted(narrow, key=lambda prefix: prefix.length):
@@ -135,10 +137,6 @@ def _bit_map(own: Iterable[Prefix], size: int) -> list[int]:
             bit = own_source_bit(prefix.address)
             words[bit // 64 % size] |= 1 << bit % 64
     return words
-
-
-def _address_size(table) -> int:
-    return ct.sizeof(table.Key) - 4
 
 
 def _key(table, prefix: Prefix):

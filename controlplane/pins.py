@@ -6,6 +6,7 @@
 <run dir>/bpf/v2/links/   one pinned XDP link for each port, named by ifindex
 """
 
+import logging
 import os
 import re
 import shutil
@@ -14,7 +15,9 @@ from pathlib import Path
 
 from controlplane.errors import DataplaneError
 
-LAYOUT_VERSION = 2
+log = logging.getLogger("xdprouter.pins")
+
+LAYOUT_VERSION = 3
 """Goes up when a struct or a size in bpf/maps.h changes: pins of another layout are never read."""
 
 
@@ -26,8 +29,8 @@ class PinDirectory:
         self.maps = self.mount_point / f"v{LAYOUT_VERSION}"
         self.links = self.maps / "links"
 
-    def open(self) -> list[str]:
-        """Mount and make the folders. Returns the names of other layouts whose links were taken over."""
+    def open(self) -> None:
+        """Mount, make the folders, and take over the links of other layouts."""
         self.mount_point.mkdir(parents=True, exist_ok=True)
         if not os.path.ismount(self.mount_point):
             command = ["mount", "-t", "bpf", "-o", "mode=0700", "bpf", str(self.mount_point)]
@@ -35,17 +38,18 @@ class PinDirectory:
             if done.returncode != 0:
                 raise DataplaneError(f"cannot mount bpffs at {self.mount_point}: {done.stderr.strip()}")
         self.links.mkdir(parents=True, exist_ok=True)
-        return [self._take_over(other) for other in self._other_layouts()]
+        for other in self._other_layouts():
+            self._take_over(other)
 
     def _other_layouts(self) -> list[Path]:
         return [p for p in self.mount_point.iterdir() if re.fullmatch(r"v\d+", p.name) and p != self.maps]
 
-    def _take_over(self, other: Path) -> str:
+    def _take_over(self, other: Path) -> None:
         """Keep the links (the ports stay on XDP until their program is replaced), drop the maps."""
         for link in (other / "links").glob("*"):
             link.rename(self.links / link.name)
         shutil.rmtree(other)
-        return other.name
+        log.warning("ports of layout %s were taken over; their counters begin at zero", other.name)
 
     def link_ifindexes(self) -> list[int]:
         """Devices that have a link here; none before `open`."""

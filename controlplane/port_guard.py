@@ -31,6 +31,8 @@ class PortGuard:
         self._dataplane = dataplane
         self._examiner = Examiner()
         self._seen = 0
+        self._looked_at: Mapping[str, int] = {}
+        self._due = False
         self.watch = GuardWatch(dataplane.guard_filter_fds)
 
     def __enter__(self) -> "PortGuard":
@@ -42,11 +44,17 @@ class PortGuard:
     def __exit__(self, *_) -> None:
         self.watch.__exit__()
 
+    def poll(self) -> None:
+        """Let the next look read what has no events, also if nothing is known to have changed."""
+        self._due = True
+
     def look(self, devices: Mapping[str, int], changed: bool) -> None:
-        """Find out what packets forwarded over `devices` (name -> ifindex) would meet. `changed`: an event said so;
-        without one, what has no events is read."""
-        if self.policy is GuardPolicy.OFF:
+        """Find out what packets forwarded over `devices` (name -> ifindex) would meet, if an event said that it has
+        `changed`, if these are other devices than last time, or after `poll`."""
+        changed = changed or devices != self._looked_at
+        if self.policy is GuardPolicy.OFF or not (changed or self._due):
             return
+        self._looked_at, self._due = devices, False
         self._seen = self._dataplane.guard_changes()
         findings = self._examiner.examine(devices, changed)
         if self.policy is GuardPolicy.WARN:

@@ -102,7 +102,8 @@ def refusal(link: Link, links: Iterable[Link]) -> str:
         return f"enslaved to a {link.upper_kind}, which owns its frames: they stay on the slow path"
     for other in links:
         if other.lower == link.ifindex and other.takes_frames:
-            return f"the lower device of {other.name} ({other.kind}), which may take its frames: they stay on the slow path"
+            upper = f"{other.name} ({other.kind})"
+            return f"the lower device of {upper}, which may take its frames: they stay on the slow path"
     if len(link.mac) != 17 or link.name == "lo":
         return "not an Ethernet device"
     return ""

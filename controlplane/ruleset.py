@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from controlplane.conntrack import TRACKING_OBJECTS, tracking_expression
 from controlplane.errors import NetlinkError
-from controlplane.netlink import HEADER, NetlinkSocket, attributes, messages
+from controlplane.netlink import HEADER, NetlinkSocket, attributes, objects
 
 NETLINK_NETFILTER = 12
 NFNL_SUBSYS_NFTABLES = 10
@@ -81,6 +81,11 @@ class Ruleset:
         """Whether a chain can do anything to a packet."""
         has_rules = (chain.family, chain.table, chain.name) in self.rules
         return (chain.family, chain.table) not in self.dormant and (has_rules or chain.drops)
+
+
+def subsystem_messages(subsystem: int) -> range:
+    """The message types of one subsystem of nfnetlink."""
+    return range(subsystem << 8, subsystem + 1 << 8)
 
 
 def kernel_without(error: Exception) -> bool:
@@ -209,15 +214,8 @@ def _known_hooks(family: int) -> set[int]:
 def _dump(sock: NetlinkSocket, command: int) -> Iterator[tuple[int, dict[int, bytes]]]:
     """(family, attributes) of each object of one kind, of every family."""
     for data in sock.dump(NFNL_SUBSYS_NFTABLES << 8 | command, NFGENMSG.pack(socket.AF_UNSPEC, 0, 0)):
-        yield from objects(data)
-
-
-def objects(data: bytes) -> Iterator[tuple[int, dict[int, bytes]]]:
-    """(family, attributes) of each nftables message in a buffer."""
-    for offset, kind, _, length in messages(data):
-        if kind >> 8 == NFNL_SUBSYS_NFTABLES:
-            start = offset + HEADER.size
-            yield data[start], dict(attributes(data[start + NFGENMSG.size : offset + length]))
+        for (family, _, _), row in objects(data, NFGENMSG, subsystem_messages(NFNL_SUBSYS_NFTABLES)):
+            yield family, row
 
 
 def _text(value: bytes) -> str:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the kernel's sysctls and policy rules say about forwarding, beyond what `bpf_fib_lookup` heeds.
 
-Read anew when something is announced and once a second, since most sysctls change without a word.
+Read anew when something is announced and twice a second, since most sysctls change without a word.
 """
 
 import fcntl
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from controlplane.errors import NetlinkError
-from controlplane.netlink import HEADER, NetlinkSocket, attributes, messages
+from controlplane.netlink import NetlinkSocket, objects
 
 _SYSCTL = Path("/proc/sys/net")
 _SIOCGIFADDR = 0x8915
@@ -126,12 +126,10 @@ def _rule_attributes(family: int) -> set[int | str]:
     """What occurs in the family's policy rules: FRA_* types, and `source` and `tos` of the header."""
     request = _FIB_RULE_HDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
     out: set[int | str] = set()
-    for data, offset, length in _dump(_RTM_GETRULE, request, _RTM_NEWRULE):
-        _, _, source, tos, *_ = _FIB_RULE_HDR.unpack_from(data, offset)
+    for (_, _, source, tos, *_), row in _dump(_RTM_GETRULE, request, _FIB_RULE_HDR, _RTM_NEWRULE):
         out |= {name for name, value in (("source", source), ("tos", tos)) if value}
         # The kernel says "suppress nothing" as -1 in every rule.
-        body = data[offset + _FIB_RULE_HDR.size : length]
-        out |= {kind for kind, value in attributes(body) if value != b"\xff\xff\xff\xff"}
+        out |= {kind for kind, value in row.items() if value != b"\xff\xff\xff\xff"}
     return out
 
 
@@ -143,18 +141,14 @@ def _selectors(kind: int | str) -> tuple[str, ...]:
 def _has_nexthop_groups() -> bool:
     """False on kernels without nexthop objects (5.3)."""
     try:
-        return any(
-            _NHA_GROUP in dict(attributes(data[offset + _NHMSG.size : length]))
-            for data, offset, length in _dump(_RTM_GETNEXTHOP, _NHMSG.pack(0, 0, 0, 0, 0), _RTM_NEWNEXTHOP)
-        )
+        nexthops = _dump(_RTM_GETNEXTHOP, _NHMSG.pack(0, 0, 0, 0, 0), _NHMSG, _RTM_NEWNEXTHOP)
+        return any(_NHA_GROUP in row for _, row in nexthops)
     except NetlinkError:
         return False
 
 
-def _dump(request: int, payload: bytes, wanted: int):
-    """(buffer, where the payload begins, where it ends) of each message of a dump."""
+def _dump(request: int, payload: bytes, header: struct.Struct, wanted: int) -> Iterator[tuple[tuple, dict[int, bytes]]]:
+    """(fields of the header, attributes) of each message of a dump."""
     with NetlinkSocket() as sock:
         for data in sock.dump(request, payload):
-            for offset, kind, _, length in messages(data):
-                if kind == wanted:
-                    yield data, offset + HEADER.size, offset + length
+            yield from objects(data, header, {wanted})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from controlplane.bpf_query import TCX_EGRESS, TCX_INGRESS, attached_programs
 from controlplane.errors import NetlinkError
 from controlplane.finding import Finding, and_more
-from controlplane.netlink import HEADER, NetlinkSocket, attributes, messages
+from controlplane.netlink import NetlinkSocket, attributes, objects
 
 RTM_NEWQDISC, RTM_GETQDISC, RTM_NEWTFILTER, RTM_GETTFILTER = 36, 38, 44, 46
 _TCMSG = struct.Struct("=BBHiIII")  # family, pad, pad, ifindex, handle, parent, info
@@ -62,15 +62,10 @@ def examine(devices: Mapping[str, int]) -> list[Finding]:
 
 def qdiscs_of(data: bytes, ifindexes: Mapping[int, object]) -> Iterator[Qdisc]:
     """The qdiscs of some devices in a buffer."""
-    for offset, kind, _, length in messages(data):
-        if kind != RTM_NEWQDISC or length < HEADER.size + _TCMSG.size:
-            continue
-        _, _, _, ifindex, handle, parent, _ = _TCMSG.unpack_from(data, offset + HEADER.size)
-        if ifindex not in ifindexes:
-            continue
-        row = dict(attributes(data[offset + HEADER.size + _TCMSG.size : offset + length]))
-        name = row.get(_KIND, b"").rstrip(b"\0").decode(errors="replace")
-        yield Qdisc(ifindex, handle, parent, name, shapes(name, row.get(_OPTIONS, b"")))
+    for (_, _, _, ifindex, handle, parent, _), row in objects(data, _TCMSG, {RTM_NEWQDISC}):
+        if ifindex in ifindexes:
+            name = row.get(_KIND, b"").rstrip(b"\0").decode(errors="replace")
+            yield Qdisc(ifindex, handle, parent, name, shapes(name, row.get(_OPTIONS, b"")))
 
 
 def shapes(kind: str, options: bytes) -> bool:
@@ -85,11 +80,8 @@ def shapes(kind: str, options: bytes) -> bool:
 
 def filters_of(data: bytes) -> Iterator[tuple[int, str]]:
     """(preference and protocol, kind) of each filter in a buffer; one filter can come in several messages."""
-    for offset, kind, _, length in messages(data):
-        if kind == RTM_NEWTFILTER and length >= HEADER.size + _TCMSG.size:
-            row = dict(attributes(data[offset + HEADER.size + _TCMSG.size : offset + length]))
-            info = _TCMSG.unpack_from(data, offset + HEADER.size)[6]
-            yield info, row.get(_KIND, b"").rstrip(b"\0").decode(errors="replace") or "unknown"
+    for (*_, info), row in objects(data, _TCMSG, {RTM_NEWTFILTER}):
+        yield info, row.get(_KIND, b"").rstrip(b"\0").decode(errors="replace") or "unknown"
 
 
 def _filter_parents(qdisc: Qdisc) -> Iterator[tuple[str, int]]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from controlplane.errors import NetlinkError
 from controlplane.finding import Finding
-from controlplane.netlink import HEADER, NetlinkSocket, attributes, messages
+from controlplane.netlink import HEADER, NetlinkSocket, attributes, objects
 
 NETLINK_XFRM = 6
 XFRM_MSG_NEWPOLICY, XFRM_MSG_GETPOLICY, XFRM_MSG_GETSPDINFO, XFRM_MSG_GETDEFAULT = 19, 21, 37, 40
@@ -80,16 +80,11 @@ def judge(buffers: list[bytes]) -> list[Finding]:
 
 def policies(data: bytes) -> Iterator[tuple[int, str]]:
     """(direction, selector in words) of the policies in a buffer that a forwarded packet can meet."""
-    for offset, kind, _, length in messages(data):
-        start = offset + HEADER.size
-        if kind != XFRM_MSG_NEWPOLICY or offset + length < start + _POLICY.size:
-            continue
-        fields = _POLICY.unpack_from(data, start)
+    for fields, row in objects(data, _POLICY, {XFRM_MSG_NEWPOLICY}):
         destination, source, family, destination_len, source_len = fields[0], fields[1], *fields[6:9]
         direction = fields[14]
         if direction not in _DIRECTIONS:  # in, or of one socket
             continue
-        row = dict(attributes(data[start + _POLICY.size : offset + length]))
         if any(row.get(_IF_ID, b"")):
             continue  # for packets through an xfrm interface of that number only, which no port is
         text = f"{_prefix(family, source, source_len)} -> {_prefix(family, destination, destination_len)}"

@@ -15,7 +15,7 @@ from lab.wait import wait_until
 
 # Where xdprouter keeps an instance's state; the instance of a namespace has the namespace's name.
 STATE_DIRECTORY = Path("/run/xdprouter")
-READY_TIMEOUT_S = 10.0
+READY_TIMEOUT_S = 30.0
 
 
 def start(

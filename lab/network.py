@@ -20,7 +20,7 @@ from lab.errors import LabError
 from lab.topology import Address, Endpoint, Link, Node, Route
 from lab.wait import wait_until
 
-USABLE_TIMEOUT_S = 5.0
+USABLE_TIMEOUT_S = 20.0
 SCOPE_LINK = 253  # RT_SCOPE_LINK
 
 # Set before the first device exists, so that each is born with them.

@@ -9,8 +9,8 @@ from pathlib import Path
 from lab.errors import LabTimeout
 from lab.wait import wait_until
 
-TERM_TIMEOUT_S = 3.0
-KILL_TIMEOUT_S = 3.0
+TERM_TIMEOUT_S = 10.0
+KILL_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,6 @@ def run(instance: Instance, config: Config) -> int:
     nothing_stays = False
     try:
         dataplane = make_dataplane(pins, config.cache_entries)
-        for layout in dataplane.taken_over:
-            log.warning("ports of layout %s were taken over; their counters begin at zero", layout)
         nothing_stays = asyncio.run(Daemon(instance, config, dataplane).run())
         dataplane.close()
     except ControlPlaneError as error:

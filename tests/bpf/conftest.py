@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.dataplane import Dataplane
 from controlplane.pins import PinDirectory
-from tests.bpf.network import PORTS, Namespace, Router, build_links, build_routes
+from tests.bpf.network import PORTS, Namespace, Router, build_links, whole_network
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -24,13 +25,8 @@ def pytest_collection_modifyitems(items) -> None:
 @pytest.fixture(scope="session")
 def namespace() -> Iterator[Namespace]:
     """Everything that network.py describes."""
-    ns = Namespace()
-    try:
-        build_links(ns)
-        build_routes(ns)
+    with whole_network() as ns:
         yield ns
-    finally:
-        ns.delete()
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +51,19 @@ def pins(tmp_path) -> Iterator[PinDirectory]:
     directory.open()
     yield directory
     directory.remove()
+
+
+@pytest.fixture(scope="module")
+def dataplane(tmp_path_factory) -> Iterator[Dataplane]:
+    """One that attaches nowhere. Its socket filters see what is announced in the namespace of their socket, whichever
+    they were loaded in."""
+    pins = PinDirectory(tmp_path_factory.mktemp("pins"))
+    try:
+        made = Dataplane(pins)
+        yield made
+        made.close()
+    finally:
+        pins.remove()
 
 
 @pytest.fixture(scope="session")

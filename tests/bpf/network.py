@@ -153,6 +153,18 @@ class Namespace:
         subprocess.run(["ip", "netns", "delete", self.name], check=True)
 
 
+@contextmanager
+def whole_network() -> Iterator[Namespace]:
+    """A namespace with everything that this file describes; gone after the block."""
+    ns = Namespace()
+    try:
+        build_links(ns)
+        build_routes(ns)
+        yield ns
+    finally:
+        ns.delete()
+
+
 def build_links(ns: Namespace) -> None:
     """Veth pairs with fixed MACs; the peers `NAMEp` are only there so that the ports have carrier."""
     ns.sysctl(

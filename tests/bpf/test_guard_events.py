@@ -13,7 +13,7 @@ from controlplane.guard import GuardWatch
 from controlplane.pins import PinDirectory
 from controlplane.reconcile import Interface, SetInterface, Transmit
 from tests import packets
-from tests.bpf.network import PORTS, Namespace, build_links, build_routes, destination
+from tests.bpf.network import PORTS, Namespace, destination, whole_network
 
 FRAME = bytes(packets.udp(destination("out", 4)))
 XDP_PASS, XDP_REDIRECT = 2, 4
@@ -46,19 +46,16 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    ns = Namespace()
     pins = PinDirectory(tmp_path_factory.mktemp("pins"))
-    try:
-        build_links(ns)
-        build_routes(ns)
-        with ns.entered():
-            dataplane = Dataplane(pins)
-            with GuardWatch(dataplane.guard_filter_fds) as watch:
-                yield Guarded(ns, dataplane, watch)
-            dataplane.close()
-    finally:
-        pins.remove()
-        ns.delete()
+    with whole_network() as ns:
+        try:
+            with ns.entered():
+                dataplane = Dataplane(pins)
+                with GuardWatch(dataplane.guard_filter_fds) as watch:
+                    yield Guarded(ns, dataplane, watch)
+                dataplane.close()
+        finally:
+            pins.remove()
 
 
 @pytest.fixture

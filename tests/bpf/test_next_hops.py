@@ -10,25 +10,21 @@ from controlplane import source
 from controlplane.dataplane import Dataplane
 from controlplane.next_hop import NextHop, Use, key
 from tests import packets
-from tests.bpf.network import PORTS, Namespace, Router, build_links, build_routes, destination
+from tests.bpf.network import PORTS, Router, destination, whole_network
 
 XDP_REDIRECT = 4
+SETS = 64
 MANY = 700
-"""More than a CPU's own table has places."""
+"""More than a CPU's table has places in own_router: SETS of four."""
 
 
 @pytest.fixture
 def own_router(pins):
-    """A router of the test's own, whose maps may be filled; a CPU has few places."""
-    ns = Namespace()
-    try:
-        build_links(ns)
-        build_routes(ns)
-        router = Router(ns, pins, ("-DADJACENCY_SETS=64",))
+    """A router of the test's own, whose maps may be filled, with fewer places for each CPU than limits.h gives."""
+    with whole_network() as ns:
+        router = Router(ns, pins, (f"-DADJACENCY_SETS={SETS}",))
         yield router
         router.close()
-    finally:
-        ns.delete()
 
 
 def hop(router: Router, port: str, address: str) -> NextHop:
@@ -92,12 +88,12 @@ def test_none_is_lost_when_there_are_more_than_a_cpu_has_places_for(own_router):
             hop(own_router, "out0", address): Use(turn, turn * len(frame))
             for address, frame in zip(addresses, frames, strict=True)
         }
-    total = sum(leaf.packets for leaf in own_router.dataplane._bcc[b"next_hops"].values())
+    total = sum(leaf.packets for leaf in own_router.dataplane._tables[b"next_hops"].values())
     assert 0 < total < 3 * MANY, "some are in the shared map, some not yet"
 
 
 def test_a_full_map_breaks_nothing(own_router):
-    table = own_router.dataplane._bcc[b"next_hops"]
+    table = own_router.dataplane._tables[b"next_hops"]
     for number in range(source.limits()["MAX_NEXT_HOPS"]):
         table[table.Key.from_buffer_copy(key(NextHop(9, socket.AF_INET, number.to_bytes(4, "big"))))] = table.Leaf(1, 1)
     frames = [bytes(packets.udp(address)) for address in _neighbours(own_router, MANY)]

@@ -15,7 +15,7 @@ from controlplane.notes import Prefix, RouteNotes
 from controlplane.reconcile import SetInterface
 from controlplane.source import limits
 from tests import packets
-from tests.bpf.network import PORTS, Namespace, build_links, build_routes, destination
+from tests.bpf.network import PORTS, Namespace, destination, whole_network
 
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
 OUT4 = destination("out", 4)
@@ -34,13 +34,8 @@ def prefixes(*texts: str) -> set[Prefix]:
 @pytest.fixture(scope="module")
 def network():
     """The packet tests' network, of which this file may change the routes."""
-    ns = Namespace()
-    try:
-        build_links(ns)
-        build_routes(ns)
+    with whole_network() as ns:
         yield ns
-    finally:
-        ns.delete()
 
 
 class Port:

@@ -420,7 +420,8 @@ def test_encapsulating_route(case, router, encap_route):
 
 
 def test_every_verdict_has_a_case():
-    assert {case.verdict for case in [*SHARED_TABLES, *ENCAP]} == set(verdicts())
+    in_tables_of_links = {"pass_bridge"}
+    assert {case.verdict for case in [*SHARED_TABLES, *ENCAP]} == set(verdicts()) - in_tables_of_links
 
 
 def test_descriptions_are_unique():

@@ -9,27 +9,14 @@ import pytest
 
 from controlplane import census
 from controlplane.census import PROTOCOLS, RouteDump
-from controlplane.dataplane import Dataplane
 from controlplane.netlink import HEADER, NetlinkSocket, messages
 from controlplane.notes import BY_SOURCE, BY_TOS, MULTIPATH, RTMSG, RouteNotes
-from controlplane.pins import PinDirectory
 from tests.bpf.network import Namespace
 from xdprouter.bench.routes import RouteMessages, RouteSocket
 
 ROUTES = {4: 30_000, 6: 3_000}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 METRICS = "mtu lock 1300 window 9 rtt 9ms rttvar 9ms ssthresh 9 cwnd 9 advmss 900 reordering 9 hoplimit 9 initcwnd 9"
-
-
-@pytest.fixture(scope="module")
-def dataplane(tmp_path_factory):
-    pins = PinDirectory(tmp_path_factory.mktemp("pins"))
-    try:
-        made = Dataplane(pins)
-        yield made
-        made.close()
-    finally:
-        pins.remove()
 
 
 @pytest.fixture(scope="module")

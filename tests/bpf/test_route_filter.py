@@ -10,10 +10,9 @@ from controlplane import settings
 from controlplane.dataplane import Dataplane
 from controlplane.events import RoutesNoted, SettingsChanged, Synced
 from controlplane.guard import GuardWatch
-from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkMonitor
-from controlplane.netlink import NetlinkSocket, messages
+from controlplane.monitor import NetlinkMonitor
+from controlplane.netlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkSocket, messages
 from controlplane.notes import BY_SOURCE, BY_TOS, MULTIPATH, RouteNotes
-from controlplane.pins import PinDirectory
 from tests.bpf.network import Namespace
 
 
@@ -45,18 +44,6 @@ class Listener:
         self.ns.ip(command, family=family)
         assert self.dataplane.route_changes()[0] > before, "the change is counted"
         return self.noted()
-
-
-@pytest.fixture(scope="module")
-def dataplane(tmp_path_factory):
-    """A filter sees what is announced in the namespace of its socket, whichever it was loaded in."""
-    pins = PinDirectory(tmp_path_factory.mktemp("pins"))
-    try:
-        made = Dataplane(pins)
-        yield made
-        made.close()
-    finally:
-        pins.remove()
 
 
 @pytest.fixture

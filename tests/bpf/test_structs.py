@@ -13,17 +13,21 @@ from controlplane import dataplane as dataplane_module
 from controlplane.cache import _Coherence
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
+from controlplane.errors import DataplaneError
 from controlplane.interface import Interface
+from controlplane.libbpf import Libbpf
 from controlplane.pins import LAYOUT_VERSION
 from controlplane.reconcile import Attach, Detach, Mode, SetInterface, StopTransmit, Transmit
 from tests import packets
 from tests.bpf.network import PORTS, Namespace, build_links, destination
+from xdprouter.daemon import make_dataplane
 
 FRAME = bytes(packets.udp(destination("out", 4)))
 MAPS = {
     "counters", "interfaces", "slot_owners", "tx_ports", "settings", "route_changes", "next_hops", "known_neighbours",
+    "tagged_interfaces", "fdb", "vrf_counters",
 }  # fmt: skip
-PER_CPU = {"counters"}
+PER_CPU = {"counters", "vrf_counters"}
 CACHE_SETS = 8
 MEMORY = {  # C type of each map of one value, and how many of them
     "guard": ("u64", "GUARD_ENTRIES"),
@@ -93,8 +97,8 @@ def compiled_sizes(monkeypatch, tmp_path):
         members = [f"char member{i}[{expression}];" for i, expression in enumerate(expressions)]
         headers = "\n".join((source.SOURCE_DIR / name).read_text() for name in ("limits.h", "verdict.h"))
         table = f"struct sizes {{ {' '.join(members)} }};\nBPF_ARRAY(table, struct sizes, 1);"
-        monkeypatch.setattr(source, "joined", lambda: headers.replace("#pragma once", "") + "\n" + table)
-        program = compiler.router(tmp_path, ())
+        monkeypatch.setattr(source, "joined", lambda main: headers.replace("#pragma once", "") + "\n" + table)
+        program = compiler.compiled("router.c", (f'-DPIN_DIR="{tmp_path}"',))
         leaf = program[b"table"].Leaf
         program.cleanup()
         return [getattr(leaf, f"member{i}").size for i in range(len(members))]
@@ -108,8 +112,10 @@ def compiled_sizes(monkeypatch, tmp_path):
 def test_map_values_are_as_large_as_their_members(router):
     limits = source.limits()
     traffic = 8 + 8
-    assert {name: ct.sizeof(router.dataplane._bcc[name.encode()].Leaf) for name in MAPS - PER_CPU} == {
-        "interfaces": 4 + 4 + 4 + 4 + 6 + 2,
+    assert {name: ct.sizeof(router.dataplane._tables[name.encode()].Leaf) for name in MAPS - PER_CPU} == {
+        "interfaces": 4 * 4 + 6 + 2 + 5 * 4,
+        "tagged_interfaces": 4,
+        "fdb": 4 + 4,
         "slot_owners": limits["PORT_NAME_LEN"],
         "tx_ports": 4,
         "settings": 4,
@@ -117,10 +123,10 @@ def test_map_values_are_as_large_as_their_members(router):
         "known_neighbours": 6 + 2,
         "next_hops": next_hop.TRAFFIC.size,
     }
-    one_cpu = router.dataplane._bcc[b"counters"].sLeaf
+    one_cpu = router.dataplane._tables[b"counters"].sLeaf
     assert ct.sizeof(one_cpu) == limits["MAX_VERDICTS"] * traffic + traffic + limits["MAX_FIB_CODES"] * 8 + 8 + 8
-    assert ct.sizeof(router.dataplane._bcc[b"next_hops"].Key) == next_hop.HOP.size
-    assert ct.sizeof(router.dataplane._bcc[b"known_neighbours"].Key) == next_hop.HOP.size
+    assert ct.sizeof(router.dataplane._tables[b"next_hops"].Key) == next_hop.HOP.size
+    assert ct.sizeof(router.dataplane._tables[b"known_neighbours"].Key) == next_hop.HOP.size
 
 
 @pytest.fixture
@@ -134,9 +140,9 @@ def memory(monkeypatch, pins):
         values = [f"SIZE{i} = {expression}" for i, expression in enumerate(expressions)]
         members = [f"char member{i}[SIZE{i}];" for i in range(len(expressions))]
         table = f"enum {{ {', '.join(values)} }};\nstruct sizes {{ {' '.join(members)} }};\n"
-        monkeypatch.setattr(source, "joined", lambda: f"{joined()}\n{table}BPF_ARRAY(table, struct sizes, 1);")
+        monkeypatch.setattr(source, "joined", lambda main: f"{joined(main)}\n{table}BPF_ARRAY(table, struct sizes, 1);")
         made.append(Dataplane(pins, cache_sets=CACHE_SETS))
-        leaf = made[-1]._bcc[b"table"].Leaf
+        leaf = made[-1]._tables[b"table"].Leaf
         return [getattr(leaf, f"member{i}").size for i in range(len(members))]
 
     yield made, sizes
@@ -191,13 +197,16 @@ def test_kernel_and_bcc_agree_about_the_maps(router):
     limits = source.limits()
     entries = {
         "interfaces": limits["MAX_INTERFACES"],
+        "tagged_interfaces": limits["MAX_INTERFACES"],
+        "vrf_counters": limits["MAX_VRFS"],
+        "fdb": limits["MAX_FDB_ENTRIES"],
         "settings": 1,
         "route_changes": 1,
         "known_neighbours": 4 * limits["MAX_NEXT_HOPS"],
         "next_hops": limits["MAX_NEXT_HOPS"],
     }
     for name in MAPS:
-        table = router.dataplane._bcc[name.encode()]
+        table = router.dataplane._tables[name.encode()]
         info = _fdinfo(table.map_fd)
         leaf = table.sLeaf if name in PER_CPU else table.Leaf
         assert (name, info["key_size"], info["value_size"], info["max_entries"]) == (
@@ -266,7 +275,7 @@ def test_a_name_of_fifteen_characters_survives(own_namespace, pins):
 # --- restart ----------------------------------------------------------------------------------------
 
 
-def test_a_restart_finds_counters_slots_interfaces_and_devmap(own_namespace, pins):
+def test_a_restart_finds_counters_slots_interfaces_and_devmap(own_namespace, pins, caplog):
     with own_namespace.entered():
         first = Dataplane(pins)
         count_one(first, own_namespace)
@@ -277,7 +286,7 @@ def test_a_restart_finds_counters_slots_interfaces_and_devmap(own_namespace, pin
         first.close()
 
         second = Dataplane(pins)
-        assert second.taken_over == []
+        assert caplog.messages == []
         assert second.owners() == {"in0": slot}
         assert second.counters(slot) == counted
         assert second.actual({}) == actual
@@ -306,7 +315,29 @@ def test_a_restart_replaces_the_program_in_place(own_namespace, pins):
         second.close()
 
 
-def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pins):
+def test_a_device_that_goes_as_its_link_is_taken_over_stops_nothing(own_namespace, pins, monkeypatch):
+    update, gone = Libbpf.link_update, own_namespace.ifindex("in0")
+
+    def late(self, link: int, program: int) -> None:
+        if self.link_info(link)[0] == gone:
+            own_namespace.ip("link del in0")
+        update(self, link, program)
+
+    with own_namespace.entered():
+        first = Dataplane(pins)
+        for name in ("in0", "out0"):
+            first.apply(Attach(name, own_namespace.ifindex(name), Mode.NATIVE))
+        first.close()
+
+        second = Dataplane(pins)
+        monkeypatch.setattr(Libbpf, "link_update", late)
+        second.take_over_links()
+        assert second.actual({}).dead == {gone}
+        assert attached_program("out0") == second.program_id
+        second.close()
+
+
+def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pins, caplog):
     with own_namespace.entered():
         ifindex = own_namespace.ifindex("in0")
         first = Dataplane(pins)
@@ -317,7 +348,7 @@ def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pin
         old = pins.maps.rename(pins.mount_point / f"v{LAYOUT_VERSION - 1}")
 
         second = Dataplane(pins)
-        assert second.taken_over == [old.name]
+        assert caplog.messages == [f"ports of layout {old.name} were taken over; their counters begin at zero"]
         assert not old.exists()
         assert second.owners() == {}
         assert attached_program("in0") == running
@@ -325,6 +356,25 @@ def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pin
         assert attached_program("in0") == second.program_id
         assert second.actual({}).interfaces == {}
         second.close()
+
+
+def test_a_layout_taken_over_is_said_though_the_kernel_refuses_the_cache(own_namespace, pins, monkeypatch, caplog):
+    made = Libbpf.create_array
+
+    def refuse(self, name: str, size: int) -> int:
+        if name.startswith("cache"):
+            raise DataplaneError(f"making map {name}: Invalid argument", 22)
+        return made(self, name, size)
+
+    monkeypatch.setattr(Libbpf, "create_array", refuse)
+    with own_namespace.entered():
+        Dataplane(pins).close()
+        old = pins.maps.rename(pins.mount_point / f"v{LAYOUT_VERSION - 1}")
+        make_dataplane(pins, 1024).close()
+    assert caplog.messages == [
+        f"ports of layout {old.name} were taken over; their counters begin at zero",
+        "without a destination cache: making map cache4: Invalid argument",
+    ]
 
 
 def test_removing_the_pins_detaches_and_unmounts(own_namespace, pins):

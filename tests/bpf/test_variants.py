@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel takes every program that can be compiled. Verifiers differ: this runs on the kernels of tests/vm too."""
 
-import inspect
+import re
 
 import pytest
 
-from controlplane import dataplane
-from controlplane.variants import CHOICES, variants
+from controlplane import dataplane, source
+from controlplane.variants import FEATURES, Variant, variants
 
 
-def described(variant: dict[str, int]) -> str:
-    return " ".join(f"{name}={value}" for name, value in variant.items())
+def described(variant: Variant) -> str:
+    names = [define.removeprefix("-DFEATURE_").removesuffix("=1") for define in variant.defines]
+    return "-".join(names or ["none"]) + f"-{variant.cache_sets}"
 
 
-def test_the_choices_are_those_of_the_data_plane():
-    """Without the tests' own `defines`."""
-    assert [*CHOICES] == [*inspect.signature(dataplane.Dataplane).parameters][2:]
+def test_the_features_are_those_of_the_header():
+    known = re.findall(r"^#ifndef FEATURE_(\w+)", (source.SOURCE_DIR / "features.h").read_text(), re.MULTILINE)
+    assert set(known) == {name for features in FEATURES for name in features} == set(FEATURES[-1])
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
@@ -23,4 +24,4 @@ def test_the_choices_are_those_of_the_data_plane():
 def test_every_variant_is_taken(variant, cpus, pins, monkeypatch):
     """For one CPU, where the compiler knows which table it is, and for more."""
     monkeypatch.setattr(dataplane, "table_cpus", lambda: cpus)
-    dataplane.Dataplane(pins, **variant).close()
+    dataplane.Dataplane(pins, variant.defines, variant.cache_sets).close()

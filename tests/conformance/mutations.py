@@ -28,13 +28,13 @@ class Mutation:
 
 
 MUTATIONS = [
-    Mutation("TTL not decremented", (("bpf/rewrite.h", "\t\tdecrement_ttl(p->ipv4);", "\t\t;"),)),
+    Mutation("TTL not decremented", (("bpf/rewrite.h", "\t\tdecrement_ttl(header);", "\t\t;"),)),
     Mutation("IPv6 length 40 short", (
         ("bpf/parse.h", "\tif (ip6->hop_limit <= 1)", "\tp->datagram_len -= 40;\n\tif (ip6->hop_limit <= 1)"),)),
-    Mutation("MAC check removed", (("bpf/parse.h", "if (!same_mac(eth->h_dest, port_mac))", "if (0)"),)),
+    Mutation("MAC check removed", (("bpf/parse.h", "if (!same_mac(eth->h_dest, own_mac))", "if (0)"),)),
     Mutation("L4 ports left 0", (
         ("bpf/parse.h", "p->sport = ports[0];", "p->sport = 0;"), ("bpf/parse.h", "p->dport = ports[1];", "p->dport = 0;"))),
     Mutation("rewritten before it is passed", (
         ("bpf/router.c", "\tverdict = may_leave(", "\trewrite(p, adjacency);\n\tverdict = may_leave("),
-        ("bpf/router.c", "\trewrite(p, adjacency);\n\treturn FORWARD;", "\treturn FORWARD;"))),
+        ("bpf/router.c", "if (!out || !rewrite(p, adjacency))", "if (!out)"))),
 ]  # fmt: skip

@@ -120,7 +120,7 @@ class Pair:
         daemon = instance.start(ns, ports, directory, root=self._root)
         undo.callback(daemon.wait)
         undo.callback(instance.stop, directory)
-        wait_until(self._is_settled, 5.0, f"the ports of {ns} to be ready")
+        wait_until(self._is_settled, 20.0, f"the ports of {ns} to be ready")
 
     def _is_settled(self) -> bool:
         """Every port forwards, or never will in this configuration."""

@@ -21,7 +21,7 @@ SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
 SO_RCVBUFFORCE = 33
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 AUXDATA_SPACE = socket.CMSG_SPACE(20)
-ANSWER_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 10.0
 BURST = 64
 """Frames between two questions; a veth's ring holds 256, and a frame may come out as several."""
 

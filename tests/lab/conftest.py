@@ -1,12 +1,16 @@
 """Labs with a running xdprouter. Names carry the pid, so that two test runs at once do not meet."""
 
 import itertools
+import json
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from lab import instance, namespace
 from lab.lab import Lab
 from lab.topology import load
+from lab.wait import wait_until
 from xdprouter import api, client
 from xdprouter.instance import Instance
 
@@ -42,6 +46,12 @@ class Router:
         return self.port(port)["egress"]["packets"]
 
 
+def xdp(ns: str, name: str) -> dict:
+    """A device's XDP program as `ip` tells it, {} if there is none."""
+    done = namespace.run(ns, ["ip", "-j", "link", "show", "dev", name], check=True)
+    return json.loads(done.stdout)[0].get("xdp", {})
+
+
 @pytest.fixture
 def lab_of():
     """`lab_of("two_hosts")` -> a Lab that is up, with its daemons; gone after the test."""
@@ -66,3 +76,25 @@ def two_hosts(lab_of):
 @pytest.fixture
 def r1(two_hosts):
     return Router(two_hosts, "r1")
+
+
+@pytest.fixture(scope="module")
+def bare_lab() -> Iterator[Lab]:
+    """two_hosts without a daemon, for all tests of a file."""
+    made = Lab(load("two_hosts"), name=f"x{os.getpid()}n{next(_number)}")
+    made.up(xdprouter=False)
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def ns(bare_lab) -> Iterator[str]:
+    """bare_lab's r1, without a daemon and with its ports off XDP again after the test."""
+    name, directory = bare_lab.ns("r1"), bare_lab.directory("r1")
+    yield name
+    instance.stop(directory)
+    instance.remove_state(name)
+    # The kernel detaches a link some time after its last pin has gone.
+    wait_until(lambda: not any(xdp(name, port) for port in ("left", "right")), 30, "the ports to be off XDP")

@@ -2,26 +2,23 @@
 """What goes wrong, end to end: the exit code, one line that says what to do, and nothing broken on the way."""
 
 import contextlib
-import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
 
 from controlplane.libbpf import BPF_PROG_TYPE_XDP, Libbpf
 from lab import instance, namespace
-from lab.lab import Lab
-from lab.topology import load
 from lab.wait import wait_until
+from tests.lab.command import ROOT, status, xdprouter
+from tests.lab.conftest import xdp
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and BPF")
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NOBODY = 65534
 NO_NATIVE = "Underlying driver does not support XDP in native mode"
 """The kernel's own words: dev_xdp_attach of net/core/dev.c."""
@@ -29,39 +26,14 @@ XDP_PASS = bytes.fromhex("b7000000020000009500000000000000")
 LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) +\S")
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """two_hosts without a daemon."""
-    made = Lab(load("two_hosts"), name=f"t{os.getpid()}bi")
-    made.up(xdprouter=False)
-    try:
-        yield made
-    finally:
-        made.down()
-
-
 @pytest.fixture
-def ns(lab) -> Iterator[str]:
-    """r1's namespace, without a daemon and with its ports off XDP again after the test."""
-    yield lab.ns("r1")
-    instance.stop(lab.directory("r1"))
-    instance.remove_state(lab.ns("r1"))
-    wait_until(lambda: not any(xdp(lab.ns("r1"), port) for port in ("left", "right")), 5, "the ports to be off XDP")
-
-
-@pytest.fixture
-def start(lab, ns):
+def start(bare_lab, ns):
     """`start("left", "--mode", "generic")`: a daemon on r1 that is ready."""
 
     def start(port: str, *arguments: str) -> subprocess.Popen:
-        return instance.start(ns, [port], lab.directory("r1"), arguments)
+        return instance.start(ns, [port], bare_lab.directory("r1"), arguments)
 
     return start
-
-
-def xdprouter(*arguments: str | bytes, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "xdprouter", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, **options)
 
 
 def complaint(done: subprocess.CompletedProcess, code: int, *, logged: bool = False) -> str:
@@ -72,12 +44,6 @@ def complaint(done: subprocess.CompletedProcess, code: int, *, logged: bool = Fa
     assert all(logged and LOG_LINE.match(one) for one in before), done.stderr
     assert line.startswith("xdprouter: ")
     return line.removeprefix("xdprouter: ")
-
-
-def status(ns: str) -> dict:
-    done = xdprouter("status", "--json", "--netns", ns)
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
 
 
 def ports(ns: str) -> dict[str, dict]:
@@ -102,12 +68,6 @@ def device(ns: str, name: str, **options) -> Iterator[None]:
     finally:
         with kernel(ns) as ipr:
             ipr.link("del", index=index)
-
-
-def xdp(ns: str, name: str) -> dict:
-    """A device's XDP program as `ip` tells it, {} if there is none."""
-    done = namespace.run(ns, ["ip", "-j", "link", "show", "dev", name], check=True)
-    return json.loads(done.stdout)[0].get("xdp", {})
 
 
 # --- usage and configuration: 2 ---------------------------------------------------------------------
@@ -337,10 +297,10 @@ def test_attaching_what_is_no_device_yet_waits_for_it(ns, start):
     with device(ns, "late0", kind="veth", peer="late1"):
         with kernel(ns) as ipr:
             ipr.link("set", index=ipr.link_lookup(ifname="late1")[0], state="up")
-        wait_until(lambda: ports(ns)["late0"]["state"] == "active", 10, "late0 to be active")
+        wait_until(lambda: ports(ns)["late0"]["state"] == "active", 30, "late0 to be active")
         assert xdp(ns, "late0")
         assert status(ns)["in_sync"]
-    wait_until(lambda: ports(ns)["late0"]["state"] == "absent", 10, "late0 to be absent again")
+    wait_until(lambda: ports(ns)["late0"]["state"] == "absent", 30, "late0 to be absent again")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from lab import topology
+from lab.process import Process
 from lab.wait import wait_until
 from tests.lab.conftest import Router
 from tests.lab.probe import PACKETS, TRUTH_S, Probe
@@ -98,8 +99,10 @@ def test_counters_outlive_the_daemon(probe, r1):
     probe.ip("route add blackhole 198.51.100.0/24")
     _holes_are(r1, **{"198.51.100.0/24": 0})
     assert probe.verdicts(dst="198.51.100.7") == {"drop_blackhole": PACKETS}
+    daemon = Process.of(r1.status()["pid"])
     r1.ask(api.StopRequest(detach=False))
-    wait_until(lambda: not r1.instance.socket.exists(), TRUTH_S, "the daemon to end")
+    # Its socket goes first, and the lock that keeps the next one out goes with the process.
+    wait_until(lambda: not daemon.is_alive, TRUTH_S, "the daemon to end")
     for _ in range(PACKETS):
         probe.h1.send(bytes(probe.packet(dst="198.51.100.7")))
     probe.arrives()

@@ -92,7 +92,7 @@ def test_neighbouring_destinations_all_have_room(router, traffic, family):
         with on_the_other_core(router), traffic.flowing(family, destinations=256):
             wait_until_hot(traffic, A, cached=True)
             made, hits = traffic.made(), traffic.hits()
-            until(lambda: traffic.made() > made + 500_000, 10, "many frames")
+            until(lambda: traffic.made() > made + 500_000, 30, "many frames")
             made, hits = traffic.made() - made, traffic.hits() - hits
         assert hits > 0.95 * made
     finally:

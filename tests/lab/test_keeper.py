@@ -47,7 +47,7 @@ class Rounds:
     def entry(self) -> neighbour.Details | None:
         return neighbour.details(self._keeper._reader).get(self.hop)
 
-    def until(self, wanted, what: str, timeout_s: float = 15) -> neighbour.Details:
+    def until(self, wanted, what: str, timeout_s: float = 30) -> neighbour.Details:
         def there() -> neighbour.Details | None:
             entry = self.tick()
             return entry if entry and wanted(entry) else None
@@ -63,7 +63,7 @@ def rounds(lab, address: str, managing: bool):
     made = Rounds(lab, address, managing)
     try:
         # As the first packet does: through the stack.
-        assert lab.exec("r1", ["ping", "-c", "1", "-w", "5", address]).returncode == 0
+        assert lab.exec("r1", ["ping", "-c", "1", "-w", "20", address]).returncode == 0
         yield made
     finally:
         made.close()
@@ -108,7 +108,7 @@ def test_put_back_after_carrier_loss(lab, address, managing):
     with rounds(lab, address, managing) as next_hop:
         next_hop.tick()
         lab.link_down("h2", "eth0")
-        wait_until(lambda: next_hop.entry() is None, 5, "the kernel to drop the entry")
+        wait_until(lambda: next_hop.entry() is None, 30, "the kernel to drop the entry")
         lab.link_up("h2", "eth0")
         next_hop.until(lambda entry: entry.state == neighbour.REACHABLE, "it to be put back")
 

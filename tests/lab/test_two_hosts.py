@@ -4,6 +4,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
@@ -31,7 +32,7 @@ def _frame(lab, version: int, number: int) -> bytes:
 
 def _resolve(lab) -> None:
     for address in ("10.2.0.2", "fd02::2"):
-        assert lab.exec("h1", ["ping", "-c", "1", "-w", "5", address], capture_output=True).returncode == 0
+        assert lab.exec("h1", ["ping", "-c", "1", "-w", "20", address], capture_output=True).returncode == 0
 
 
 @pytest.fixture
@@ -110,13 +111,13 @@ def test_a_tcp_transfer_has_no_bad_checksum(two_hosts, r1, address):
     before = {host: snmp(two_hosts.ns(host)) for host in ("h1", "h2")}
     server = two_hosts.popen("h2", ["iperf3", "-s", "-1", "--forceflush"], stdout=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: "Server listening" in server.stdout.readline(), 5, "iperf3 to listen")
+        wait_until(lambda: "Server listening" in server.stdout.readline(), 30, "iperf3 to listen")
         with Wire(two_hosts.ns("h1"), "eth0") as acks, Wire(two_hosts.ns("h2"), "eth0") as data:
             client = two_hosts.exec("h1", ["iperf3", "-c", address, "-n", "50M"], capture_output=True, text=True)
             assert client.returncode == 0, client.stdout + client.stderr
             # Longer ones were merged by the receiver's GRO, which leaves their sum to the stack.
             frames = [f for wire in (acks, data) for f in wire.frames(0.1) if len(f) <= 1514 and f[12:14] != ARP]
-        server.wait(timeout=10)
+        server.wait(timeout=30)
     finally:
         server.kill()
         server.wait()
@@ -175,7 +176,7 @@ def test_routes_are_counted_by_family_and_protocol(two_hosts, r1):
     """What `status` says about the FIB follows the kernel, without a route message ever reaching Python."""
     from pyroute2 import IPRoute
 
-    before = r1.status()["fib"]
+    began, before = time.monotonic(), r1.status()["fib"]
     with namespace.entered(two_hosts.ns("r1")):
         ipr = IPRoute()
     with ipr:
@@ -188,7 +189,7 @@ def test_routes_are_counted_by_family_and_protocol(two_hosts, r1):
         by_protocol = r1.status()["fib"]["by_protocol"]
         return {name: by_protocol.get(name, 0) for name in wanted} == wanted
 
-    wait_until(counted, 5, "the routes to be counted")
+    wait_until(counted, 30, "the routes to be counted")
     after = r1.status()["fib"]
     assert (after["ipv4_routes"], after["ipv6_routes"]) == (before["ipv4_routes"] + 20, before["ipv6_routes"] + 1)
-    assert after["last_change_s"] < 10
+    assert after["last_change_s"] < time.monotonic() - began

@@ -36,7 +36,7 @@ def test_the_wheel_runs_two_hosts(tmp_path):
             ping = [xdprouter, "lab", "exec", name, "h1", "ping", "-c", "3", "-i", "0.05", "-W", "2", address]
             _run(ping, cwd=empty)
         status = [xdprouter, "status", "--netns", f"{name}-r1", "--json"]
-        wait_until(lambda: '"forward"' in _run(status, cwd=empty).stdout, 5, "packets on the fast path")
+        wait_until(lambda: '"forward"' in _run(status, cwd=empty).stdout, 30, "packets on the fast path")
     finally:
         _run([xdprouter, "lab", "down", name], cwd=empty)
     tiny = [

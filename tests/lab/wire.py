@@ -44,7 +44,7 @@ class Wire:
             except TimeoutError:
                 return
 
-    def expect(self, wanted: int, matches, timeout_s: float = 10.0) -> list[bytes]:
+    def expect(self, wanted: int, matches, timeout_s: float = 30.0) -> list[bytes]:
         """The first `wanted` frames for which `matches(frame)` holds; fewer when the time is up."""
         found: list[bytes] = []
         deadline = time.monotonic() + timeout_s
@@ -92,6 +92,7 @@ class Stream:
     """UDP from one host to another; `stop` says what was sent and what the receiver's kernel took in."""
 
     PORT = 5001
+    LATE_S = 3.0
 
     def __init__(self, lab: Lab, source: str, target: str, address: str, rate: float):
         self._ns = lab.ns(target)
@@ -121,11 +122,11 @@ class Stream:
                 return len(self.numbers)
 
     def stop(self) -> int:
-        """End the sender; returns how many of its datagrams did not arrive within a second of the last one."""
+        """End the sender; returns how many of its datagrams did not arrive within LATE_S of the last one."""
         out, _ = self._process.communicate(timeout=30)
         self.sent, refused = map(int, out.split())
         assert refused == 0, f"the sender's own kernel refused {refused} datagrams"
-        self._sink.settimeout(1.0)
+        self._sink.settimeout(self.LATE_S)
         while len(self.numbers) < self.sent:
             try:
                 self.numbers.add(int.from_bytes(self._sink.recv(64), "big"))

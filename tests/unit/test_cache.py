@@ -50,7 +50,7 @@ def clock(monkeypatch):
 
 def make(memory: Memory, sets: int = 16, cpus: int = 2, clock: Clock | None = None) -> Cache:
     clock = clock or Clock()
-    return Cache({b"known_neighbours": None}, memory, sets, cpus, {}, lambda: clock.units & 0xFFFFFFFF)
+    return Cache(None, {b"known_neighbours": None}, memory, sets, cpus, {}, lambda: clock.units & 0xFFFFFFFF)
 
 
 @pytest.fixture
@@ -67,7 +67,15 @@ def cache(memory, clock):
 
 def masks(cache: Cache) -> tuple[int, ...]:
     state = cache._state
-    return state.wide, state.mask_source, state.mask_ports, state.mask_rest, state.mask_label, state.known_reasons
+    return (
+        state.wide,
+        state.mask_source,
+        state.mask_ports,
+        state.mask_rest,
+        state.mask_ingress,
+        state.mask_label,
+        state.known_reasons,
+    )
 
 
 # --- size -------------------------------------------------------------------------------------------
@@ -205,15 +213,15 @@ def test_without_a_cache_there_is_a_reason_and_no_lease(memory, clock):
 def test_masks(cache):
     full = 0xFFFFFFFF
     for key, expected in {
-        NARROW: (0, 0, 0, 0, 0, 0),
-        Key(source=True): (1, full, 0, 0, 0, 0),
-        Key(ports=True): (1, 0, full, 0, 0, 0),
-        Key(protocol=True): (1, 0, 0, 0xFF00, 0, 0),
-        Key(tos=True): (1, 0, 0, 0xFF, 0, 0),
-        Key(ingress=True): (1, 0, 0, 0xFFFF0000, 0, 0),
-        Key(label=True): (1, 0, 0, 0, full, 0),
-        ALL: (1, full, full, full, full, 7),
-        Key(reasons=1): (0, 0, 0, 0, 0, 1),
+        NARROW: (0, 0, 0, 0, 0, 0, 0),
+        Key(source=True): (1, full, 0, 0, 0, 0, 0),
+        Key(ports=True): (1, 0, full, 0, 0, 0, 0),
+        Key(protocol=True): (1, 0, 0, 0xFF00, 0, 0, 0),
+        Key(tos=True): (1, 0, 0, 0xFF, 0, 0, 0),
+        Key(ingress=True): (1, 0, 0, 0, full, 0, 0),
+        Key(label=True): (1, 0, 0, 0, 0, full, 0),
+        ALL: (1, full, full, 0xFFFF, full, full, 7),
+        Key(reasons=1): (0, 0, 0, 0, 0, 0, 1),
     }.items():
         cache._key = None
         cache.configure(key)
@@ -255,7 +263,7 @@ def test_a_narrower_key_waits(granted, clock, memory):
         assert granted.lease_ok
     clock.seconds = start + HOLD_S
     granted.configure(NARROW)
-    assert (granted.key, masks(granted)) == (NARROW, (0,) * 6)
+    assert (granted.key, masks(granted)) == (NARROW, (0,) * 7)
     assert memory.cleared == ["cache4", "cache6"]
 
 

@@ -35,7 +35,7 @@ def seconds(monkeypatch):
 
 @pytest.fixture
 def cache(seconds):
-    made = Cache({b"known_neighbours": None}, Memory(), 16, 1, {}, lambda: 1)
+    made = Cache(None, {b"known_neighbours": None}, Memory(), 16, 1, {}, lambda: 1)
     made.configure(WIDE)
     yield made
     made.close()

@@ -3,7 +3,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -54,6 +55,19 @@ async def _until(predicate: Callable[[], object]) -> None:
 
 async def _counted(counter: RouteCounter, change: object) -> None:
     counter.refresh(change, QUIET_S)
+    await counter._running
+
+
+@asynccontextmanager
+async def _in_the_middle_of_a_count(kernel: Kernel, counter: RouteCounter) -> AsyncIterator[None]:
+    """Of change 1; it is over after the block."""
+    kernel.go_on.clear()
+    counter.refresh(1, QUIET_S)
+    await _until(kernel.began.is_set)
+    try:
+        yield
+    finally:
+        kernel.go_on.set()
     await counter._running
 
 
@@ -108,12 +122,8 @@ def test_an_announcement_during_a_count_is_kept(kernel):
     async def run():
         counter = RouteCounter(kernel.count)
         kernel.notes.own.add(OLD)
-        kernel.go_on.clear()
-        counter.refresh(1, QUIET_S)
-        await _until(kernel.began.is_set)
-        counter.announce(RouteNotes(own={NEW}))
-        kernel.go_on.set()
-        await counter._running
+        async with _in_the_middle_of_a_count(kernel, counter):
+            counter.announce(RouteNotes(own={NEW}))
         assert counter.notes.own == {OLD, NEW}
 
     asyncio.run(run())
@@ -124,12 +134,8 @@ def test_an_announcement_that_was_late_does_not_stay_for_ever(kernel):
 
     async def run():
         counter = RouteCounter(kernel.count)
-        kernel.go_on.clear()
-        counter.refresh(1, QUIET_S)
-        await _until(kernel.began.is_set)
-        counter.announce(RouteNotes(own={NEW}))
-        kernel.go_on.set()
-        await counter._running
+        async with _in_the_middle_of_a_count(kernel, counter):
+            counter.announce(RouteNotes(own={NEW}))
         await _counted(counter, 1)
         assert counter.notes.own == set()
         counter.announce(RouteNotes(own={OTHER}))
@@ -142,13 +148,9 @@ def test_an_announcement_that_was_late_does_not_stay_for_ever(kernel):
 def test_a_change_during_a_count_leads_to_another(kernel):
     async def run():
         counter = RouteCounter(kernel.count)
-        kernel.go_on.clear()
-        counter.refresh(1, QUIET_S)
-        await _until(kernel.began.is_set)
-        counter.refresh(2, QUIET_S)
-        kernel.notes.own.add(NEW)
-        kernel.go_on.set()
-        await counter._running
+        async with _in_the_middle_of_a_count(kernel, counter):
+            counter.refresh(2, QUIET_S)
+            kernel.notes.own.add(NEW)
         assert (kernel.counts, counter.notes.own) == (1, set())
         await _counted(counter, 2)
         assert (kernel.counts, counter.notes.own) == (2, {NEW})
@@ -159,14 +161,10 @@ def test_a_change_during_a_count_leads_to_another(kernel):
 def test_only_one_count_runs_at_a_time(kernel):
     async def run():
         counter = RouteCounter(kernel.count)
-        kernel.go_on.clear()
-        counter.refresh(1, QUIET_S)
-        running = counter._running
-        await _until(kernel.began.is_set)
-        counter.refresh(2, QUIET_S)
-        assert counter._running is running
-        kernel.go_on.set()
-        await running
+        async with _in_the_middle_of_a_count(kernel, counter):
+            running = counter._running
+            counter.refresh(2, QUIET_S)
+            assert counter._running is running
         assert kernel.counts == 1
 
     asyncio.run(run())

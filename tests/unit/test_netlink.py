@@ -11,7 +11,7 @@ from controlplane import netdev, netlink
 from controlplane.errors import NetlinkError
 from controlplane.link import Link
 from controlplane.netdev import NetdevSocket
-from controlplane.netlink import HEADER, attribute, attributes, messages
+from controlplane.netlink import HEADER, attribute, attributes, messages, objects
 
 FAMILY = 0x1F
 
@@ -59,6 +59,25 @@ def test_the_flags_of_an_attributes_type_are_left_out(flag):
 def test_an_attribute_is_padded_but_its_length_is_its_own():
     assert attribute(3, b"abcde") == struct.pack("=HH", 9, 3) + b"abcde\0\0\0"
     assert attribute(3, b"") == struct.pack("=HH", 4, 3)
+
+
+TWO_NUMBERS = struct.Struct("=HH")
+
+
+def test_objects_of_the_types_asked_for():
+    wanted = message(16, TWO_NUMBERS.pack(3, 4) + attribute(1, b"one") + attribute(2, b"two"))
+    other = message(17, TWO_NUMBERS.pack(5, 6))
+    bare = message(18, TWO_NUMBERS.pack(7, 8))
+    assert list(objects(wanted + other + bare, TWO_NUMBERS, {16, 18})) == [
+        ((3, 4), {1: b"one", 2: b"two"}), ((7, 8), {}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", range(TWO_NUMBERS.size))
+def test_a_message_too_short_for_its_header_is_passed_over(size):
+    right = message(16, TWO_NUMBERS.pack(7, 8))
+    assert list(objects(message(16, bytes(size)) + right, TWO_NUMBERS, {16})) == [((7, 8), {})]
+    assert list(objects(right[: HEADER.size + size], TWO_NUMBERS, {16})) == [], "the buffer ends before it"
 
 
 def test_features_of_devices():
@@ -118,6 +137,13 @@ def test_messages_of_garbage_end(data):
         assert last < offset <= len(data) - HEADER.size
         assert length >= HEADER.size
         last = offset
+
+
+@given(_GARBAGE)
+def test_objects_of_garbage_end(data):
+    for fields, found in objects(data, TWO_NUMBERS, range(1 << 16)):
+        assert TWO_NUMBERS.pack(*fields) in data
+        assert all(value in data for value in found.values())
 
 
 @given(st.one_of(st.binary(max_size=200), st.lists(_ATTRIBUTE_LIARS, max_size=6).map(b"".join)))

@@ -16,8 +16,7 @@ from controlplane.dataplane import Dataplane
 from controlplane.errors import DataplaneError
 from controlplane.interface import Interface, InterfaceFlag
 from controlplane.libbpf import Libbpf
-from controlplane.monitor import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE
-from controlplane.netlink import NetlinkSocket
+from controlplane.netlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkSocket
 from controlplane.pins import PinDirectory
 from controlplane.reconcile import SetInterface, Transmit
 from xdprouter.bench import network
