@@ -34,7 +34,7 @@ class Part:
     may_be_empty: bool = False
 
 
-VERIFIER = Part("verifier", ("tests/bpf/test_features.py", "tests/bpf/test_variants.py"), 400)
+VERIFIER = Part("verifier", ("tests/bpf/test_features.py", "tests/bpf/test_variants.py"), 900)
 PACKETS = Part("packets", ("tests/bpf/test_packet_table.py", "tests/bpf/test_structs.py"), 800)
 CACHED = Part("cached", ("tests/bpf/test_cached_packet_table.py",), 900)
 LAB = Part(
