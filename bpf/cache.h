@@ -61,7 +61,7 @@ MEMORY(union set6, cache6)
 /* The upper bits of a product: only they depend on all bits of the last word, so on an address's last octet. */
 static __always_inline u32 cache_index(u32 hash)
 {
-	return this_cpu() * CACHE_SETS + (u32)((u64)hash * CACHE_SETS >> 32);
+	return this_cpu() * CACHE_SETS + masked((u64)hash * CACHE_SETS >> 32, CACHE_SETS);
 }
 
 static __always_inline u32 hash_of(const u32 *words, u32 count)
