@@ -170,7 +170,7 @@ static __always_inline bool recall4(struct question *q, const struct packet *p, 
 		place = is_zero(set->narrow[1].destination ^ destination) |
 			is_zero(set->narrow[2].destination ^ destination) << 1 |
 			is_zero(set->narrow[3].destination ^ destination) * 3;
-		narrow = &set->narrow[place & 3];
+		narrow = &set->narrow[masked(place, 4)];
 		if (narrow->destination == destination) {
 			q->entry = narrow;
 			return follow(q, &narrow->answer, way);
