@@ -97,6 +97,12 @@ struct vrf_counters {
 };
 PINNED("percpu_array", u32, struct vrf_counters, vrf_counters, MAX_VRFS);
 
+/* Which name a place in vrf_counters belongs to; as slot_owners. */
+struct vrf_owner {
+	char name[PORT_NAME_LEN];
+};
+PINNED("array", u32, struct vrf_owner, vrf_owners, MAX_VRFS);
+
 /* Where a bridge has learned a host. */
 struct fdb_key {
 	u32 bridge;

@@ -103,8 +103,8 @@ class Cache:
 
     def __enter__(self) -> "Cache":
         """Listen in the caller's network namespace. What earlier daemons left is void."""
+        self._listen("neighbour_event", (RTNLGRP_NEIGH,))  # which keeps the bridges' tables too
         if self.sets:
-            self._listen("neighbour_event", (RTNLGRP_NEIGH,))
             self._listen("setting_event", (RTNLGRP_LINK, *RTNLGRP_SETTINGS))
             self._note_neighbours()
             self._state.life = round(LIFE_S * HZ)

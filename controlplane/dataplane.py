@@ -15,7 +15,9 @@ from controlplane.cache import HZ, Cache
 from controlplane.census import RouteDump
 from controlplane.counters import PortCounters
 from controlplane.errors import ControlPlaneError, DataplaneError
-from controlplane.interface import Interface
+from controlplane.fdb import Fdb
+from controlplane.features import NONE, Feature, definitions
+from controlplane.interface_maps import InterfaceMaps
 from controlplane.memory import Memory
 from controlplane.next_hop import NextHop, Use
 from controlplane.note_maps import NoteMaps
@@ -27,11 +29,14 @@ from controlplane.reconcile import (
     Attach,
     Detach,
     DropInterface,
+    DropTagged,
     Operation,
     SetInterface,
+    SetTagged,
     StopTransmit,
     Transmit,
 )
+from controlplane.vrf import Vrfs
 
 _GUARD_CHANGES, _GUARD_EXAMINED, _GUARD_ENFORCED = range(3)
 """enum guard_entry in bpf/maps.h"""
@@ -40,11 +45,18 @@ _GUARD_CHANGES, _GUARD_EXAMINED, _GUARD_ENFORCED = range(3)
 class Dataplane:
     """Makes the maps and the program, and carries operations out.
 
-    `defines` are extra compiler definitions, for tests that need a program with a changed constant.
+    `defines` are extra compiler definitions, for tests that need a program with a changed constant; `features`: what
+    the program is compiled with at first (bpf/features.h), to which `adopt` adds.
     Raises MissingDependency without BCC, DataplaneError when the kernel refuses something.
     """
 
-    def __init__(self, pins: PinDirectory, defines: tuple[str, ...] = (), cache_sets: int = 0):
+    def __init__(
+        self,
+        pins: PinDirectory,
+        defines: tuple[str, ...] = (),
+        cache_sets: int = 0,
+        features: frozenset[Feature] = NONE,
+    ):
         pins.open()
         self._lib = compiler.libbpf_of_bcc()
         cpus = table_cpus()
@@ -53,8 +65,11 @@ class Dataplane:
             sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
             self._definitions = (f'-DPIN_DIR="{pins.maps}"', *sizes, *self._memory.defines)
             """What a program is compiled with to have these maps"""
-            self._program = Program(self._lib, (*defines, *self._definitions))
-            stack.enter_context(closing(self._program))
+            self._defines = defines
+            self.features = features
+            """What the program that ports get is compiled with"""
+            self._running = self._program = self.compile(features)
+            stack.callback(self._close_programs)
             self._tables = self._program.tables
             self._program.trace("redirect_failed", "xdp_redirect_err")
             self._attachments = Attachments(self._lib, pins)
@@ -71,6 +86,9 @@ class Dataplane:
                 self._lib, self._tables, self._memory, cache_sets, cpus, self._coherence_filter_fds, self._jiffies
             )
             stack.enter_context(closing(self.cache))
+            self._interfaces = stack.enter_context(closing(InterfaceMaps(self._lib, self._tables, self._memory)))
+            self.vrfs = Vrfs(self._tables)
+            self.fdb = Fdb(self._lib, self._tables, self._jiffies)
             self.notes = stack.enter_context(closing(NoteMaps(self._tables, self._memory)))
             stack.callback(self._close_maps)
             self._open_maps()
@@ -85,9 +103,6 @@ class Dataplane:
 
     def _open_maps(self) -> None:
         self._guard = (ct.c_uint64 * 3).from_buffer(self._memory.view("guard"))
-        self._interfaces = self._tables[b"interfaces"]
-        count = source.limits()["LOW_IFINDEXES"]
-        self._low_interfaces = (self._interfaces.Leaf * count).from_buffer(self._memory.view("low_interfaces"))
         self._counters = self._tables[b"counters"]
         self._tx_ports = self._tables[b"tx_ports"]
         settings = self._tables[b"settings"]  # of the errors of all devmaps, ours are counted
@@ -96,21 +111,25 @@ class Dataplane:
         self._slots = {leaf.name.decode(): key.value for key, leaf in self._owners.items() if leaf.name}
 
     def _close_maps(self) -> None:
-        del self._guard, self._low_interfaces
+        del self._guard
+
+    def _close_programs(self) -> None:
+        # The first one owns tables and filters.
+        if self._running is not self._program:
+            self._running.close()
+        self._program.close()
 
     # --- what is there --------------------------------------------------------------------------
 
     def actual(self, modes: dict[int, str | None]) -> Actual:
         """The state as the kernel has it. `modes`: ifindex -> how XDP is attached, from netlink; used
         for links made by an earlier process."""
-        out = Actual(*self._attachments.read(modes), transmitting=self.transmitting())
-        for key, leaf in self._interfaces.items():
-            mac = ":".join(f"{byte:02x}" for byte in leaf.mac)
-            out.interfaces[key.value] = Interface(
-                leaf.slot, leaf.mtu, mac, leaf.flags, leaf.ipv6_mtu, leaf.narrow_mtu,
-                leaf.tags, leaf.upper, leaf.bridge, leaf.vrf,
-            )  # fmt: skip
-        return out
+        return Actual(
+            *self._attachments.read(modes),
+            interfaces=self._interfaces.interfaces(),
+            transmitting=self.transmitting(),
+            tagged=self._interfaces.tagged(),
+        )
 
     def transmitting(self) -> dict[int, int]:
         """Slot -> ifindex, of the ports that packets can leave by."""
@@ -207,23 +226,17 @@ class Dataplane:
     def _apply(self, operation: Operation) -> None:
         match operation:
             case Attach(name, ifindex, mode):
-                self._attachments.attach(self._program, name, ifindex, mode)
+                self._attachments.attach(self._running, name, ifindex, mode)
             case Detach(ifindex):
                 self._attachments.detach(ifindex)
             case SetInterface(ifindex, interface):
-                mac = (ct.c_ubyte * 6)(*bytes.fromhex(interface.mac.replace(":", "")))
-                leaf = self._interfaces.Leaf(
-                    interface.slot, interface.mtu, interface.ipv6_mtu, interface.narrow_mtu, mac, interface.flags,
-                    interface.tags, interface.header_len, interface.upper, interface.bridge, interface.vrf,
-                )  # fmt: skip
-                # The hash last: it is what `actual` reads, so a write cut in two is made again.
-                if ifindex < len(self._low_interfaces):
-                    self._low_interfaces[ifindex] = leaf
-                self._interfaces[ct.c_uint(ifindex)] = leaf
+                self._interfaces.set(ifindex, interface)
             case DropInterface(ifindex):
-                if ifindex < len(self._low_interfaces):
-                    self._low_interfaces[ifindex] = self._interfaces.Leaf()
-                del self._interfaces[ct.c_uint(ifindex)]
+                self._interfaces.drop(ifindex)
+            case SetTagged(device, tags, ifindex):
+                self._interfaces.tag(device, tags, ifindex)
+            case DropTagged(device, tags):
+                self._interfaces.untag(device, tags)
             case Transmit(slot, ifindex):
                 self._tx_ports[ct.c_uint(slot)] = ct.c_int(ifindex)
             case StopTransmit(slot):
@@ -231,19 +244,32 @@ class Dataplane:
 
     def take_over_links(self) -> None:
         """Put this process's program in the place of an earlier one's, port by port, losing no packet."""
-        self._attachments.replace(self._program)
+        self._attachments.replace(self._running)
+
+    def compile(self, features: Iterable[Feature]) -> Program:
+        """A program over the same maps, attached nowhere yet; takes some tenths of a second. May run in a thread, one
+        at a time. Raises MissingDependency, DataplaneError."""
+        return Program(self._lib, (*self._defines, *definitions(features), *self._definitions))
+
+    def adopt(self, program: Program, features: frozenset[Feature]) -> None:
+        """Let this program, compiled with these features, take the place of the one that runs, losing no packet."""
+        before, self._running, self.features = self._running, program, features
+        self.take_over_links()
+        self.cache.invalidate()
+        if before is not self._program:
+            before.close()
 
     def test_run(self, frame: bytes, ifindex: int, *, repeat: int = 1) -> tuple[int, bytes]:
         """Run the program on one frame as if it had come in on `ifindex`: (XDP action, frame after)."""
-        return self._program.run(frame, ifindex, repeat)
+        return self._running.run(frame, ifindex, repeat)
 
     @property
     def program_fd(self) -> int:
-        return self._program.fd
+        return self._running.fd
 
     @property
     def program_id(self) -> int:
-        return self._program.id
+        return self._running.id
 
     # --- inside ---------------------------------------------------------------------------------
 

@@ -17,15 +17,19 @@ from controlplane.cache_key import key_for
 from controlplane.census import NeighbourCensus, RouteCensus, count_neighbours
 from controlplane.counters import Traffic
 from controlplane.dataplane import Dataplane
-from controlplane.errors import AttachError, DataplaneError
+from controlplane.errors import AttachError, ControlPlaneError, DataplaneError
+from controlplane.features import Feature
 from controlplane.finding import Finding
 from controlplane.keeper import Keeper
 from controlplane.known import Known
 from controlplane.monitor import NetlinkCounters, NetlinkMonitor
 from controlplane.notes import Prefix
+from controlplane.planner import Planner
 from controlplane.port_guard import GuardPolicy, PortGuard
 from controlplane.ports import Ports, PortView
-from controlplane.reconcile import Attach, Desired, Mode, PortState, reconcile
+from controlplane.reconcile import Attach, Desired, Mode, Plan, PortState, operations
+from controlplane.upgrade import Upgrade
+from controlplane.vrf import VrfTraffic
 
 log = logging.getLogger("xdprouter.engine")
 
@@ -48,6 +52,9 @@ class Snapshot:
     program_id: int
     guard: GuardPolicy
     findings: list[Finding]
+    plan: Plan
+    vrfs: dict[str, VrfTraffic]
+    features: frozenset[Feature]
 
 
 class Engine:
@@ -70,6 +77,9 @@ class Engine:
         self._keeper = keeper
         self._ports = Ports(ports)
         self._known = Known(dataplane.route_dump.count)
+        self._planner = Planner(dataplane, self._known, self._ports, self._guard)
+        self._upgrade = Upgrade(dataplane, self._make_true)
+        self._taken_over = False
         self._settled = -1
         self._broken = ""
         self.ready = asyncio.Event()
@@ -83,6 +93,8 @@ class Engine:
                 await self._follow()
             finally:
                 lease.cancel()
+                await self._upgrade.stop()
+                self._known.close()
 
     async def _renew_lease(self) -> None:
         while True:
@@ -150,9 +162,11 @@ class Engine:
     def snapshot(self) -> Snapshot:
         self._make_true()
         changes, last = self._dataplane.route_changes()
+        _, plan = self._plan()
+        troubles = [self._broken, self._upgrade.reason]
         return Snapshot(
             ports=[self._view(name) for name in self._ports.modes],
-            out_of_sync=([self._broken] if self._broken else []) + self._ports.out_of_sync(),
+            out_of_sync=[trouble for trouble in troubles if trouble] + self._ports.out_of_sync(),
             routes=self._known.routes.census,
             last_route_change_s=time.monotonic() - last if changes else None,
             route_events=changes,
@@ -163,6 +177,9 @@ class Engine:
             program_id=self._dataplane.program_id,
             guard=self._guard.policy,
             findings=self._guard.findings,
+            plan=plan,
+            vrfs={name: self._dataplane.vrfs.traffic(name) for name in plan.stack.vrfs},
+            features=self._dataplane.features,
         )
 
     # --- inside ---------------------------------------------------------------------------------
@@ -190,14 +207,16 @@ class Engine:
                 self._known.take(event)
         try:
             before = self._known.settings
-            self._known.read_settings(self._ports.modes)
+            self._known.read_settings(self._planner.interfaces(), self._planner.tagged_devices())
             if self._known.settings != before:
                 cache.invalidate()  # most sysctls change without a word, and the key may stay as it is
-            self._guard.look(self._devices(), changed=self._known.firewall_stale)
+            self._guard.look(self._planner.devices(), changed=self._known.firewall_stale)
             self._known.firewall_stale = False
             self._dataplane.sync_notes(self._known.routes.notes)
             for name in self._ports.modes:
                 self._dataplane.assign(name)
+            vrfs = [link.name for link in self._known.links.values() if link.kind == "vrf"]
+            self._dataplane.vrfs.sync(vrfs, self._planner.survey().vrfs)
             while not self._apply_once():
                 pass
             for name in self._dataplane.owners():
@@ -210,20 +229,24 @@ class Engine:
             else:
                 cache.settle(changes)
                 self._settled = changes
-        except DataplaneError as error:
+        except ControlPlaneError as error:
             self._broken = str(error)
             log.error("%s", error)
-        self._ports.note_states(self._desired())
-
-    def _devices(self) -> dict[str, int]:
-        """Name -> ifindex, of the wished ports that are there."""
-        return {link.name: link.ifindex for link in self._known.links.values() if link.name in self._ports.modes}
+        desired, plan = self._plan()
+        self._upgrade.need(plan.stack.needed)
+        self._ports.note_states(desired, plan)
 
     def _apply_once(self) -> bool:
         """False when a port refused, and the comparison must be made without it."""
-        desired = self._desired()
+        desired, plan = self._plan()
+        if plan.stack.needed and not self._taken_over:
+            # What an earlier daemon left in the links may not know what these entries mean.
+            self._dataplane.take_over_links()
+            self._taken_over = True
+        if self._dataplane.fdb.sync(plan.stack.fdbs):
+            self._dataplane.cache.invalidate()
         actual = self._dataplane.actual({link.ifindex: link.xdp for link in self._known.links.values()})
-        for operation in reconcile(desired, actual):
+        for operation in operations(plan, actual):
             log.debug("%s", operation)
             try:
                 self._dataplane.apply(operation)
@@ -236,19 +259,8 @@ class Engine:
                 return False
         return True
 
-    def _desired(self) -> Desired:
-        links = self._known.by_name()
-        notes = self._dataplane.notes
-        return Desired(
-            ports=self._ports.attachable(links),
-            slots=self._dataplane.owners(),
-            links=links,
-            features=self._known.features if self._monitor.knows_features else None,
-            settings=self._known.settings,
-            guarded=self._guard.guarded(self._ports.modes),
-            wide_own_sources=notes.wide_own_sources,
-            narrow_mtu=notes.narrow_mtu,
-        )
+    def _plan(self) -> tuple[Desired, Plan]:
+        return self._planner.plan(self._monitor.knows_features)
 
     def _view(self, name: str) -> PortView:
         return self._ports.view(name, self._dataplane, self._known.by_name().get(name))

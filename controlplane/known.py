@@ -2,11 +2,13 @@
 """What is known of the kernel, from the monitor's events."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from controlplane import events, settings
 from controlplane.census import RouteCensus, RouteCounter
 from controlplane.link import Link
+from controlplane.offload import Offloads
 from controlplane.settings import Settings
 
 log = logging.getLogger("xdprouter.known")
@@ -16,12 +18,20 @@ class Known:
     def __init__(self, count_routes: Callable[[], RouteCensus]):
         self.links: dict[int, Link] = {}
         self.features: dict[int, int] = {}
+        self.version = 0
+        """Moves with links and features."""
         self.settings = Settings()
+        self.stripping: dict[int, frozenset[int]] = {}
+        """ifindex -> protocols of VLAN tags that the hardware strips, of the devices asked about"""
         self.routes = RouteCounter(count_routes)
         self.silent_changes = 0
         """Links that went down and nexthops that were deleted took their routes along without a word about them."""
         self.firewall_stale = True
         self.settings_stale = True
+        self._reader = settings.Reader()
+        self._offloads = Offloads()
+        self._names: dict[str, Link] = {}
+        self._names_version = -1
 
     def take(self, event: events.Event) -> None:
         match event:
@@ -34,6 +44,7 @@ class Known:
                 self._link_changed()
             case events.FeaturesSet(ifindex, features):
                 self.features[ifindex] = features
+                self.version += 1
             case events.RoutesNoted(notes):
                 self.routes.announce(notes)
             case events.SettingsChanged():
@@ -55,16 +66,29 @@ class Known:
         """Twice a second: most sysctls change without an event."""
         self.settings_stale = True
 
-    def read_settings(self, ports: Iterable[str]) -> None:
-        """Anew, if they may have changed or there are other ports."""
-        names = sorted(ports)
+    def read_settings(self, interfaces: Iterable[str], tagged: Mapping[int, str] = MappingProxyType({})) -> None:
+        """Anew, if they may have changed or there are other interfaces. `tagged`: devices (ifindex -> name) by which
+        frames with VLAN tags come in."""
+        names = sorted(interfaces)
         if self.settings_stale or sorted(self.settings.ports) != names:
-            self.settings = settings.read(names)
+            found = self._reader.read(names)
+            if found != self.settings:
+                self.settings = found
+            stripping = self._offloads.stripping(tagged.values())
+            self.stripping = {ifindex: stripping[name] for ifindex, name in tagged.items() if name in stripping}
             self.settings_stale = False
 
     def by_name(self) -> dict[str, Link]:
-        return {link.name: link for link in self.links.values()}
+        """Not to be changed."""
+        if self._names_version != self.version:
+            self._names = {link.name: link for link in self.links.values()}
+            self._names_version = self.version
+        return self._names
+
+    def close(self) -> None:
+        self._offloads.close()
 
     def _link_changed(self) -> None:
+        self.version += 1
         self.silent_changes += 1
         self.settings_stale = True

@@ -210,6 +210,9 @@ class Libbpf:
             raise _refused("adding to a map", result)
         return result >= 0
 
+    def map_set(self, fd: int, key: bytes, value: bytes) -> None:
+        self._checked("writing to a map", self._lib.bpf_map_update_elem(fd, key, value, ct.c_ulonglong(0)))
+
     def map_delete(self, fd: int, key: bytes) -> None:
         """No entry of that key: nothing to do."""
         if (result := self._lib.bpf_map_delete_elem(fd, key)) < 0 and ct.get_errno() != errno.ENOENT:

@@ -7,9 +7,6 @@ import struct
 from collections import deque
 from dataclasses import dataclass
 
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-
 from controlplane.errors import NetlinkOverrun
 from controlplane.events import (
     Event,
@@ -23,7 +20,7 @@ from controlplane.events import (
     Synced,
 )
 from controlplane.guard import GuardWatch
-from controlplane.link import Link
+from controlplane.link import IFINFOMSG, RTM_GETLINK, RTM_NEWLINK, Link, links_of
 from controlplane.netdev import NetdevSocket
 from controlplane.netlink import (
     RTNLGRP_IPV4_ROUTE,
@@ -31,12 +28,12 @@ from controlplane.netlink import (
     RTNLGRP_LINK,
     RTNLGRP_SETTINGS,
     NetlinkSocket,
+    attribute,
     messages,
 )
 from controlplane.notes import RouteNotes
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-AF_BRIDGE = 7
+_EXT_MASK, _SKIP_STATS = 29, 1 << 3  # IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS
 
 
 @dataclass
@@ -44,6 +41,18 @@ class NetlinkCounters:
     events: int = 0
     overruns: int = 0
     resyncs: int = 0
+
+
+def dump_links(sock: NetlinkSocket) -> list[bytes]:
+    """All devices of the socket's namespace, without their statistics."""
+    skip_statistics = attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
+    return sock.dump(RTM_GETLINK, IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0) + skip_statistics)
+
+
+def read_links() -> list[Link]:
+    """All devices of the caller's network namespace, as they are now."""
+    with NetlinkSocket() as sock:
+        return [link for data in dump_links(sock) for _, link in links_of(data)]
 
 
 class NetlinkMonitor:
@@ -60,7 +69,6 @@ class NetlinkMonitor:
         self._guard_watch = guard_watch
         self._queue: deque[Event] = deque()
         self._wake = asyncio.Event()
-        self._marshal = MarshalRtnl()
 
     async def __aenter__(self) -> "NetlinkMonitor":
         self._loop = asyncio.get_running_loop()
@@ -182,22 +190,13 @@ class NetlinkMonitor:
         self._queue.clear()
         self._put(Resync(overrun))
         with NetlinkSocket(receive_buffer=self._receive_buffer) as sock:
-            # struct ifinfomsg: family, pad, type, index, flags, change
-            for data in sock.dump(RTM_GETLINK, struct.pack("=BBHiII", socket.AF_UNSPEC, 0, 0, 0, 0, 0)):
+            for data in dump_links(sock):
                 self._put(*self._link_events(data))
         if self._netdev.available:
             self._put(*(FeaturesSet(*entry) for entry in self._netdev.dump().items()))
         self._put(Synced())
 
     def _link_events(self, data: bytes) -> list[Event]:
-        events: list[Event] = []
-        for message in self._marshal.parse(data):
-            # A bridge announces its members a second time, in its own family: not a device's state.
-            if not isinstance(message, ifinfmsg) or message["family"] == AF_BRIDGE:
-                continue
-            self.counters.events += 1
-            if message["header"]["type"] == RTM_NEWLINK:
-                events.append(LinkSet(Link.from_message(message)))
-            elif message["header"]["type"] == RTM_DELLINK:
-                events.append(LinkGone(message["index"]))
-        return events
+        found = list(links_of(data))
+        self.counters.events += len(found)
+        return [LinkSet(link) if kind == RTM_NEWLINK else LinkGone(link.ifindex) for kind, link in found]

@@ -67,8 +67,20 @@ class PortGuard:
         """Port -> what keeps it off the fast path."""
         if self.policy is not GuardPolicy.REFUSE:
             return {}
+        if not self.findings:
+            return {}
         found = {port: [f for f in self.findings if f.device in (None, port)] for port in ports}
         return {port: _describe(findings) for port, findings in found.items() if findings}
+
+    def found(self) -> dict[str, str]:
+        """Device -> what was found on that one alone: on ports, and on what sits on them or below."""
+        if self.policy is not GuardPolicy.REFUSE:
+            return {}
+        on: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            if finding.device is not None:
+                on.setdefault(finding.device, []).append(finding)
+        return {device: _describe(findings) for device, findings in on.items()}
 
     def settle(self) -> None:
         """The data plane is as the last look wants it: packets that waited on the slow path may be fast again."""

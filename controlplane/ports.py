@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from controlplane.counters import PortCounters, Rates, rates
 from controlplane.dataplane import Dataplane
 from controlplane.link import Link
-from controlplane.reconcile import Desired, Mode, PortState, refusal, transmit_refusal
+from controlplane.reconcile import Desired, Mode, Plan, PortState, transmit_refusal
+from controlplane.stack import Stack
 
 log = logging.getLogger("xdprouter.ports")
 
@@ -78,10 +79,10 @@ class Ports:
                 del self._failures[name]
         return {name: mode for name, mode in self.modes.items() if name not in self._failures}
 
-    def note_states(self, desired: Desired) -> None:
+    def note_states(self, desired: Desired, plan: Plan) -> None:
         """Work out every port's state, and log what has changed."""
         for name in self.modes:
-            state = self._state(name, desired)
+            state = self._state(name, desired, plan.stack)
             if self._states.get(name) != state:
                 self._states[name] = state
                 level = _LEVELS.get(state[0], logging.INFO)
@@ -127,19 +128,19 @@ class Ports:
             rates=sample.rates if sample else Rates(),
         )
 
-    def _state(self, name: str, desired: Desired) -> tuple[PortState, str]:
+    def _state(self, name: str, desired: Desired, stack: Stack) -> tuple[PortState, str]:
         link = desired.links.get(name)
         if link is None:
             return PortState.ABSENT, "no such device yet; waiting for it"
         if name in self._failures:
             return PortState.UNSUPPORTED, self._failures[name].reason
-        if reason := refusal(link, desired.links.values()):
-            return PortState.UNSUPPORTED, f"{name} is {reason}"
-        if not link.up or not link.carrier:
-            return PortState.DOWN, transmit_refusal(link, desired)
-        if name in desired.guarded:
-            return PortState.GUARDED, desired.guarded[name]
-        return PortState.ACTIVE, transmit_refusal(link, desired)
+        if name in stack.refused:
+            return PortState.UNSUPPORTED, f"{name} is {stack.refused[name]}"
+        if not link.up or not link.carrier or name in stack.held:
+            return PortState.DOWN, transmit_refusal(link, desired, stack) or stack.held.get(name, "")
+        if name in stack.guarded:
+            return PortState.GUARDED, stack.guarded[name]
+        return PortState.ACTIVE, transmit_refusal(link, desired, stack)
 
 
 _LEVELS = {PortState.UNSUPPORTED: logging.ERROR, PortState.GUARDED: logging.WARNING}

@@ -6,16 +6,15 @@ the port's slot and counters, whatever its ifindex; a device renamed away is a p
 """
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controlplane.interface import NO_NARROW_ROUTE, Interface, describe
+from controlplane.features import ALL, Feature
+from controlplane.interface import NO_NARROW_ROUTE, Common, Interface, describe
 from controlplane.link import Link
 from controlplane.netdev import NDO_XMIT
 from controlplane.settings import Settings
-
-SWITCHED_BY_UPPER = {"bridge", "bond", "team", "macvlan", "macsec", "openvswitch"}
-"""A device enslaved to one of these holds no addresses of its own: its frames belong to the upper device."""
+from controlplane.stack import Kind, Stack, build
 
 
 class Mode(enum.StrEnum):
@@ -42,6 +41,8 @@ class Actual:
     interfaces: dict[int, Interface] = field(default_factory=dict)
     transmitting: dict[int, int] = field(default_factory=dict)
     """slot -> ifindex, as in the devmap"""
+    tagged: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(device, tags) -> ifindex"""
 
 
 @dataclass
@@ -57,11 +58,36 @@ class Desired:
     """port -> what of the operator's would be bypassed: it stays attached, and passes everything"""
     wide_own_sources: bool = False
     narrow_mtu: int = NO_NARROW_ROUTE
+    found: Mapping[str, str] = field(default_factory=dict)
+    """the same for any device, as far as it concerns that one alone: what sits on it is not served"""
+    stripping: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """ifindex -> protocols of VLAN tags that the hardware strips"""
+    vrfs: Mapping[str, int] = field(default_factory=dict)
+    """name -> number, of the VRFs that have one"""
+    available: frozenset[Feature] = ALL
+    """what the program is compiled with"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What Desired comes to."""
+
+    stack: Stack
+    attach: dict[int, tuple[str, Mode]]
+    interfaces: dict[int, Interface]
+    transmit: dict[int, int]
+    """slot -> ifindex"""
 
 
 @dataclass(frozen=True, slots=True)
 class Detach:
     ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropTagged:
+    device: int
+    tags: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +107,13 @@ class SetInterface:
 
 
 @dataclass(frozen=True, slots=True)
+class SetTagged:
+    device: int
+    tags: int
+    ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     name: str
     ifindex: int
@@ -93,28 +126,17 @@ class Transmit:
     ifindex: int
 
 
-Operation = Detach | DropInterface | StopTransmit | SetInterface | Attach | Transmit
+Operation = Detach | DropTagged | DropInterface | StopTransmit | SetInterface | SetTagged | Attach | Transmit
 
 
-def refusal(link: Link, links: Iterable[Link]) -> str:
-    """Why a device cannot be a port at all; empty if it can."""
-    if link.upper_kind in SWITCHED_BY_UPPER:
-        return f"enslaved to a {link.upper_kind}, which owns its frames: they stay on the slow path"
-    for other in links:
-        if other.lower == link.ifindex and other.takes_frames:
-            upper = f"{other.name} ({other.kind})"
-            return f"the lower device of {upper}, which may take its frames: they stay on the slow path"
-    if len(link.mac) != 17 or link.name == "lo":
-        return "not an Ethernet device"
-    return ""
-
-
-def transmit_refusal(link: Link, desired: Desired) -> str:
-    """Why nothing may be redirected to a device; empty if it may."""
-    if link.name in desired.guarded:
-        return desired.guarded[link.name]
+def transmit_refusal(link: Link, desired: Desired, stack: Stack) -> str:
+    """Why nothing may be redirected to a port; empty if it may."""
+    if link.name in stack.guarded:
+        return stack.guarded[link.name]
     if not link.up:
         return "administratively down"
+    if link.name in stack.held:
+        return stack.held[link.name]
     if not link.carrier:
         return "no carrier"
     if desired.features is not None and not desired.features.get(link.ifindex, 0) & NDO_XMIT:
@@ -123,45 +145,71 @@ def transmit_refusal(link: Link, desired: Desired) -> str:
     return ""
 
 
-def reconcile(desired: Desired, actual: Actual) -> list[Operation]:
-    """Operations in the order in which they keep every packet right: first what must no longer happen
-    (redirects, then programs, then what they know), then what may."""
-    wanted: dict[int, tuple[str, Mode, Interface]] = {}
-    transmit: dict[int, int] = {}
-    for name, mode in desired.ports.items():
-        link = desired.links.get(name)
-        if link is None or refusal(link, desired.links.values()):
-            continue
-        interface = describe(
-            link,
-            desired.slots[name],
-            None if desired.features is None else desired.features.get(link.ifindex, 0),
-            desired.settings,
-            name in desired.guarded,
-            desired.wide_own_sources,
-            desired.narrow_mtu,
+def plan(desired: Desired) -> Plan:
+    links = desired.links
+    stack = build(
+        links.values(),
+        desired.ports,
+        guarded=desired.guarded,
+        found=desired.found,
+        stripping=desired.stripping,
+        available=desired.available,
+    )
+    common = Common(desired.settings, desired.wide_own_sources, desired.narrow_mtu)
+    attach = {
+        links[name].ifindex: (name, mode)
+        for name, mode in desired.ports.items()
+        if name in links and name not in stack.refused
+    }
+    out = Plan(stack, attach, {}, {})
+    for ifindex, place in stack.places.items():
+        egress = place.device if place.kind is Kind.VLAN and not place.bridge else ifindex
+        out.interfaces[ifindex] = describe(
+            place.link.name,
+            place.link.mac,
+            place.mtu,
+            desired.slots[place.port],
+            None if desired.features is None else desired.features.get(egress, 0),
+            common,
+            guarded=place.port in stack.guarded and not place.bridge and place.kind is not Kind.VLAN,
+            tags=place.tags,
+            upper=place.upper,
+            bridge=place.bridge,
+            vrf=desired.vrfs.get(place.vrf, 0),
         )
-        wanted[link.ifindex] = (name, mode, interface)
-        if not transmit_refusal(link, desired):
-            transmit[interface.slot] = link.ifindex
+    for ifindex, (name, _) in attach.items():
+        if ifindex in stack.places and not transmit_refusal(links[name], desired, stack):
+            out.transmit[desired.slots[name]] = ifindex
+    return out
 
+
+def reconcile(desired: Desired, actual: Actual) -> list[Operation]:
+    return operations(plan(desired), actual)
+
+
+def operations(wanted: Plan, actual: Actual) -> list[Operation]:
+    """In the order in which they keep every packet right: first what must no longer happen (redirects, then programs,
+    then what they know), then what may."""
+    transmit, interfaces, tagged = wanted.transmit, wanted.interfaces, wanted.stack.tagged
     stop = [StopTransmit(slot) for slot, ifindex in actual.transmitting.items() if transmit.get(slot) != ifindex]
     detach = [Detach(ifindex) for ifindex in actual.dead]
     detach += [
         Detach(ifindex)
         for ifindex, mode in actual.attached.items()
-        if ifindex not in wanted or wanted[ifindex][1] != mode
+        if ifindex not in wanted.attach or wanted.attach[ifindex][1] != mode
     ]
-    drop = [DropInterface(ifindex) for ifindex in actual.interfaces if ifindex not in wanted]
+    untag = [DropTagged(*key) for key, ifindex in actual.tagged.items() if tagged.get(key) != ifindex]
+    drop = [DropInterface(ifindex) for ifindex in actual.interfaces if ifindex not in interfaces]
     know = [
         SetInterface(ifindex, interface)
-        for ifindex, (_, _, interface) in wanted.items()
+        for ifindex, interface in interfaces.items()
         if actual.interfaces.get(ifindex) != interface
     ]
+    tag = [SetTagged(*key, ifindex) for key, ifindex in tagged.items() if actual.tagged.get(key) != ifindex]
     attach = [
         Attach(name, ifindex, mode)
-        for ifindex, (name, mode, _) in wanted.items()
+        for ifindex, (name, mode) in wanted.attach.items()
         if actual.attached.get(ifindex) != mode
     ]
     start = [Transmit(slot, ifindex) for slot, ifindex in transmit.items() if actual.transmitting.get(slot) != ifindex]
-    return [*stop, *detach, *drop, *know, *attach, *start]
+    return [*stop, *detach, *untag, *drop, *know, *tag, *attach, *start]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.devconf import DeviceConf, DeviceConfs
 from controlplane.errors import NetlinkError
 from controlplane.netlink import NetlinkSocket, objects
 
@@ -69,13 +70,29 @@ class Settings:
     rules6_suppress: bool = True
     """an IPv6 rule has suppress_prefixlength or suppress_ifgroup, which bpf_fib_lookup ignores for IPv6"""
     ports: Mapping[str, PortSettings] = field(default_factory=dict)
+    """of every interface, by name"""
 
     def of(self, name: str) -> PortSettings:
         return self.ports.get(name, PortSettings())
 
 
-def read(names: Iterable[str]) -> Settings:
-    """Of the caller's network namespace, for devices of these names."""
+class Reader:
+    """Reads again and again; one for each network namespace."""
+
+    def __init__(self):
+        self._devices = DeviceConfs()
+
+    def read(self, names: Iterable[str]) -> Settings:
+        """Of the caller's network namespace, for devices of these names."""
+        try:
+            devices = self._devices.read()
+        except NetlinkError:
+            devices = {}
+        return read(names, devices)
+
+
+def read(names: Iterable[str], devices: Mapping[str, DeviceConf]) -> Settings:
+    """For devices of these names; `devices`: what the kernel says of each."""
     all4 = {key: _integer(f"ipv4/conf/all/{key}", 1) for key in ("rp_filter", "send_redirects")}
     rules4, rules6 = (_rule_attributes(family) for family in (socket.AF_INET, socket.AF_INET6))
     return Settings(
@@ -88,22 +105,25 @@ def read(names: Iterable[str]) -> Settings:
         nexthop_groups=_has_nexthop_groups(),
         use_neighbours=bool(_integer("ipv4/fib_multipath_use_neigh", 0)),
         rules6_suppress=bool(rules6 & {_FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN}),
-        ports={name: _port(name, all4) for name in names},
+        ports={name: _port(name, all4, devices.get(name, _NOTHING_SAID)) for name in names},
     )
 
 
-def _port(name: str, all4: Mapping[str, int]) -> PortSettings:
+def _port(name: str, all4: Mapping[str, int], own: DeviceConf) -> PortSettings:
     # IN_DEV_RPFILTER() is the greater of the two, IN_DEV_TX_REDIRECTS() either of them.
-    reverse_path = max(all4["rp_filter"], _integer(f"ipv4/conf/{name}/rp_filter", STRICT))
+    reverse_path = max(all4["rp_filter"], STRICT if own.rp_filter is None else own.rp_filter)
     # The sysctl takes any number; __fib_validate_source() asks for 1, and else only for anything but 0.
     if reverse_path not in (0, STRICT):
         reverse_path = LOOSE if _has_ipv4_address(name) else STRICT
     return PortSettings(
         reverse_path=reverse_path,
-        send_redirects=bool(all4["send_redirects"] or _integer(f"ipv4/conf/{name}/send_redirects", 1)),
-        ipv6_mtu=_integer(f"ipv6/conf/{name}/mtu", 0),
-        forwarding=all(_integer(f"{family}/conf/{name}/forwarding", 0) for family in ("ipv4", "ipv6")),
+        send_redirects=bool(all4["send_redirects"] or own.send_redirects is None or own.send_redirects),
+        ipv6_mtu=own.mtu6 or 0,
+        forwarding=bool(own.forwarding4 and own.forwarding6),
     )
+
+
+_NOTHING_SAID = DeviceConf()
 
 
 def _integer(name: str, default: int) -> int:

@@ -42,6 +42,11 @@ class PortsRequest:
 
 
 @dataclass(frozen=True)
+class InterfacesRequest:
+    pass
+
+
+@dataclass(frozen=True)
 class BlackholesRequest:
     pass
 
@@ -70,11 +75,19 @@ class StopRequest:
 
 
 Request = (
-    StatusRequest | PortsRequest | BlackholesRequest | NeighboursRequest | AttachRequest | DetachRequest | StopRequest
+    StatusRequest
+    | PortsRequest
+    | InterfacesRequest
+    | BlackholesRequest
+    | NeighboursRequest
+    | AttachRequest
+    | DetachRequest
+    | StopRequest
 )
 REQUESTS: dict[str, type] = {
     "status": StatusRequest,
     "ports": PortsRequest,
+    "interfaces": InterfacesRequest,
     "blackholes": BlackholesRequest,
     "neighbours": NeighboursRequest,
     "attach": AttachRequest,
@@ -120,6 +133,40 @@ class Port:
     fib_codes: dict[str, int]
     """raw return codes of bpf_fib_lookup"""
     rates: Rates
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What the FIB knows by ifindex: a port, a bond, a bridge, or a VLAN on one of them."""
+
+    name: str
+    ifindex: int
+    kind: str
+    """port, bond, bridge or vlan"""
+    ports: list[str]
+    """by which its frames come and go"""
+    tags: str
+    """VIDs from the outer to the inner, such as `200.10`; 802.1ad tags are marked"""
+    vrf: str | None
+    mtu: int
+    mac: str
+    state: str
+    """active, down or slow"""
+    reason: str
+    """why it is not active"""
+
+
+@dataclass(frozen=True)
+class Vrf:
+    name: str
+    table: int
+    interfaces: list[str]
+    reason: str
+    """what is odd about it; else empty"""
+    forwarded: Traffic
+    """of what came in by its interfaces while they were on the fast path"""
+    passed: Traffic
+    dropped: Traffic
 
 
 @dataclass(frozen=True)
@@ -201,6 +248,17 @@ class Status:
     daemon: Process
     verdicts: dict[str, str]
     """name -> meaning, of every verdict this daemon knows"""
+    interfaces: list[Interface]
+    vrfs: list[Vrf]
+    features: list[str]
+    """what the program was compiled with for the links that there are"""
+
+
+@dataclass(frozen=True)
+class Interfaces:
+    schema: int
+    interfaces: list[Interface]
+    vrfs: list[Vrf]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="the stable form, for programs")
     ports = _command(commands, "ports", _ports, "the ports and their traffic")
     ports.add_argument("--json", action="store_true", help="the stable form, for programs")
+    interfaces = _command(commands, "interfaces", _interfaces, "VLANs, bonds and bridges on the ports, and VRFs")
+    interfaces.add_argument("--json", action="store_true", help="the stable form, for programs")
     blackholes = _command(
         commands, "blackholes", _blackholes, "what the blackhole routes have swallowed, busiest first"
     )
@@ -118,6 +120,10 @@ def _status(args: argparse.Namespace) -> int:
 
 def _ports(args: argparse.Namespace) -> int:
     return _show(args, _ask(args, api.PortsRequest()), "print_ports")
+
+
+def _interfaces(args: argparse.Namespace) -> int:
+    return _show(args, _ask(args, api.InterfacesRequest()), "print_interfaces")
 
 
 def _blackholes(args: argparse.Namespace) -> int:

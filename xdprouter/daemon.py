@@ -20,13 +20,17 @@ from controlplane.counters import PortCounters
 from controlplane.dataplane import Dataplane, table_cpus
 from controlplane.engine import Engine, Snapshot
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError
+from controlplane.features import NONE, Feature
 from controlplane.keeper import Keeper
 from controlplane.memory import LARGEST, cache_bytes
 from controlplane.pins import PinDirectory
+from controlplane.planner import needed_features
 from controlplane.port_guard import GuardPolicy
 from controlplane.ports import PortView
-from controlplane.reconcile import Mode
+from controlplane.reconcile import Mode, PortState
 from controlplane.source import verdicts
+from controlplane.tags import words
+from controlplane.vrf import has_route
 from xdprouter import __version__, api
 from xdprouter.config import MODES, Config, PortConfig, checked
 from xdprouter.errors import UsageError, XdprouterError
@@ -45,7 +49,7 @@ def run(instance: Instance, config: Config) -> int:
     pins = PinDirectory(instance.directory)
     nothing_stays = False
     try:
-        dataplane = make_dataplane(pins, config.cache_entries)
+        dataplane = make_dataplane(pins, config.cache_entries, needed_features(config.modes()))
         nothing_stays = asyncio.run(Daemon(instance, config, dataplane).run())
         dataplane.close()
     except ControlPlaneError as error:
@@ -59,19 +63,30 @@ def run(instance: Instance, config: Config) -> int:
     return 0
 
 
-def make_dataplane(pins: PinDirectory, cache_entries: int) -> Dataplane:
-    """With a cache, if the kernel lets us. Raises ControlPlaneError when it does not even do without, and UsageError
-    when the memory is not there."""
+def make_dataplane(pins: PinDirectory, cache_entries: int, features: frozenset[Feature] = NONE) -> Dataplane:
+    """With a cache, if the kernel lets us, and compiled with `features`. Raises ControlPlaneError when it does not even
+    do without, and UsageError when the memory is not there."""
     sets = _sets_that_fit(cache_entries, table_cpus(), _available_bytes())
     try:
-        return Dataplane(pins, cache_sets=sets)
+        return _with_features(pins, sets, features)
     except DataplaneError as error:
         if not cache_entries:
             raise
         log.warning("without a destination cache: %s", error)
-        dataplane = Dataplane(pins)
+        dataplane = _with_features(pins, 0, features)
         dataplane.cache.reason = str(error)
         return dataplane
+
+
+def _with_features(pins: PinDirectory, sets: int, features: frozenset[Feature]) -> Dataplane:
+    """Without them if the kernel refuses; the engine then tries again, and says so."""
+    try:
+        return Dataplane(pins, cache_sets=sets, features=features)
+    except DataplaneError as error:
+        if not features:
+            raise
+        log.warning("without %s: %s", ", ".join(sorted(features)), error)
+        return Dataplane(pins, cache_sets=sets)
 
 
 def _sets_that_fit(cache_entries: int, cpus: int, available: int) -> int:
@@ -117,6 +132,7 @@ class Daemon:
         handlers = {
             api.StatusRequest: lambda _: self.status(),
             api.PortsRequest: lambda _: api.Ports(api.SCHEMA, self.status().ports),
+            api.InterfacesRequest: lambda _: self.interfaces(),
             api.BlackholesRequest: lambda _: self.blackholes(),
             api.NeighboursRequest: lambda _: self.neighbours(),
             api.AttachRequest: self.attach,
@@ -176,6 +192,10 @@ class Daemon:
         self._stop.set()
         return api.Done(f"the daemon stops; ports are {'detached' if self._detach else 'left forwarding'}")
 
+    def interfaces(self) -> api.Interfaces:
+        snapshot = self._engine.snapshot()
+        return api.Interfaces(api.SCHEMA, _interfaces(snapshot), _vrfs(snapshot))
+
     def blackholes(self) -> api.Blackholes:
         swallowed = self._engine.blackholes()
         busiest = heapq.nlargest(api.BUSIEST, swallowed.items(), key=lambda entry: entry[1].packets)
@@ -231,6 +251,9 @@ class Daemon:
             ),
             daemon=_process(),
             verdicts=verdicts(),
+            interfaces=_interfaces(snapshot),
+            vrfs=_vrfs(snapshot),
+            features=sorted(snapshot.features),
         )
 
 
@@ -260,6 +283,52 @@ def _port(view: PortView, snapshot: Snapshot) -> api.Port:
         fib_codes={str(code): number for code, number in counters.fib_codes.items()},
         rates=api.Rates(**{key: round(value, 1) for key, value in dataclasses.asdict(view.rates).items()}),
     )
+
+
+def _interfaces(snapshot: Snapshot) -> list[api.Interface]:
+    """Those of ports that are not active take their state from the port."""
+    ports = {view.name: view for view in snapshot.ports}
+    out = []
+    for shown in sorted(snapshot.plan.stack.shown.values(), key=lambda shown: shown.link.ifindex):
+        state, reason = shown.state.value, shown.reason
+        views = [ports[name] for name in shown.ports if name in ports]
+        if state == "active" and views and not any(view.state is PortState.ACTIVE for view in views):
+            state = "down" if views[0].state is PortState.DOWN else "slow"
+            reason = f"port {views[0].name} is {views[0].state}: {views[0].reason}"
+        out.append(
+            api.Interface(
+                name=shown.link.name,
+                ifindex=shown.link.ifindex,
+                kind=shown.kind,
+                ports=list(shown.ports),
+                tags=words(shown.tags),
+                vrf=shown.vrf or None,
+                mtu=shown.link.mtu,
+                mac=shown.link.mac,
+                state=state,
+                reason=reason,
+            )
+        )
+    return out
+
+
+def _vrfs(snapshot: Snapshot) -> list[api.Vrf]:
+    out = []
+    for name, link in sorted(snapshot.plan.stack.vrfs.items()):
+        traffic = snapshot.vrfs[name]
+        table = link.details.table
+        out.append(
+            api.Vrf(
+                name=name,
+                table=table,
+                interfaces=[s.link.name for s in snapshot.plan.stack.shown.values() if s.vrf == name],
+                reason="" if has_route(table) else f"no route in its table {table}",
+                forwarded=api.Traffic(traffic.forwarded.packets, traffic.forwarded.bytes),
+                passed=api.Traffic(traffic.passed.packets, traffic.passed.bytes),
+                dropped=api.Traffic(traffic.dropped.packets, traffic.dropped.bytes),
+            )
+        )
+    return out
 
 
 def _cache(cache: Cache, snapshot: Snapshot) -> api.Cache:

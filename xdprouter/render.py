@@ -8,7 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_STATE_STYLE = {"active": "green", "down": "yellow", "absent": "yellow", "guarded": "yellow", "unsupported": "red"}
+_STATE_STYLE = {
+    "active": "green",
+    "down": "yellow",
+    "absent": "yellow",
+    "guarded": "yellow",
+    "slow": "yellow",
+    "unsupported": "red",
+}
 _NEIGHBOUR_STYLE = {
     "reachable": "green",
     "permanent": "green",
@@ -17,6 +24,7 @@ _NEIGHBOUR_STYLE = {
     "incomplete": "yellow",
 }
 _TOP_REASONS = 5
+_MOST_ODD = 10
 
 
 def print_json(reply: dict) -> None:
@@ -26,6 +34,13 @@ def print_json(reply: dict) -> None:
 
 def print_ports(reply: dict) -> None:
     _console().print(_ports_table(reply["ports"]))
+
+
+def print_interfaces(reply: dict) -> None:
+    console = _console()
+    console.print(_interfaces_table(reply["interfaces"], "interfaces"))
+    if reply["vrfs"]:
+        console.print(_vrfs_table(reply["vrfs"]))
 
 
 def print_neighbours(reply: dict) -> None:
@@ -56,6 +71,12 @@ def print_status(status: dict) -> None:
     for reason in status["out_of_sync_reasons"]:
         console.print(f"  - {reason}")
     console.print(_ports_table(status["ports"]))
+    odd = [entry for entry in status["interfaces"] if entry["kind"] != "port" and entry["state"] != "active"]
+    if odd:
+        title = f"not on the fast path{f', the first {_MOST_ODD} of {len(odd)}' if len(odd) > _MOST_ODD else ''}"
+        console.print(_interfaces_table(odd[:_MOST_ODD], title))
+    if status["vrfs"]:
+        console.print(_vrfs_table(status["vrfs"]))
     reasons = _slow_path_table(status)
     if reasons.row_count:
         console.print(reasons)
@@ -112,6 +133,37 @@ def _ports_table(ports: list[dict]) -> Table:
     return table
 
 
+def _interfaces_table(interfaces: list[dict], title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("interface", "kind", "ports", "tags", "vrf", "mtu", "state"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("note")
+    for entry in interfaces:
+        table.add_row(
+            entry["name"],
+            entry["kind"],
+            ",".join(entry["ports"]) or "-",
+            entry["tags"] or "-",
+            entry["vrf"] or "-",
+            str(entry["mtu"]),
+            Text(entry["state"], style=_STATE_STYLE.get(entry["state"], "")),
+            entry["reason"],
+        )
+    return table
+
+
+def _vrfs_table(vrfs: list[dict]) -> Table:
+    table = Table(title="VRFs", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("vrf", no_wrap=True)
+    for name in ("table", "interfaces", "forwarded", "passed", "dropped"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("note")
+    for vrf in vrfs:
+        packets = (str(vrf[kind]["packets"]) for kind in ("forwarded", "passed", "dropped"))
+        table.add_row(vrf["name"], str(vrf["table"]), str(len(vrf["interfaces"])), *packets, vrf["reason"])
+    return table
+
+
 def _slow_path_table(status: dict) -> Table:
     """The verdicts that kept most packets off the fast path, over all ports."""
     totals: dict[str, int] = {}
@@ -137,6 +189,9 @@ def _facts_table(status: dict) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     table.add_row("fib", f"{fib['ipv4_routes']} IPv4, {fib['ipv6_routes']} IPv6; {protocols}; last change {change}")
+    active = sum(entry["state"] == "active" for entry in status["interfaces"])
+    features = ", ".join(status["features"]) or "none"
+    table.add_row("interfaces", f"{active} of {len(status['interfaces'])} active; compiled in: {features}")
     table.add_row("cache", _cache(status["cache"]))
     table.add_row("guard", _guard(status["guard"]))
     table.add_row(

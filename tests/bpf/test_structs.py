@@ -25,7 +25,7 @@ from xdprouter.daemon import make_dataplane
 FRAME = bytes(packets.udp(destination("out", 4)))
 MAPS = {
     "counters", "interfaces", "slot_owners", "tx_ports", "settings", "route_changes", "next_hops", "known_neighbours",
-    "tagged_interfaces", "fdb", "vrf_counters",
+    "tagged_interfaces", "fdb", "vrf_counters", "vrf_owners",
 }  # fmt: skip
 PER_CPU = {"counters", "vrf_counters"}
 CACHE_SETS = 8
@@ -199,6 +199,7 @@ def test_kernel_and_bcc_agree_about_the_maps(router):
         "interfaces": limits["MAX_INTERFACES"],
         "tagged_interfaces": limits["MAX_INTERFACES"],
         "vrf_counters": limits["MAX_VRFS"],
+        "vrf_owners": limits["MAX_VRFS"],
         "fdb": limits["MAX_FDB_ENTRIES"],
         "settings": 1,
         "route_changes": 1,

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.interface import NO_NARROW_ROUTE, Interface, InterfaceFlag, describe
+from controlplane.interface import NO_NARROW_ROUTE, Common, Interface, InterfaceFlag, describe, unpack
 from controlplane.link import LEAVES_FRAMES_ALONE, Link
 from controlplane.netdev import NDO_XMIT, NDO_XMIT_SG
 from controlplane.netlink import attribute
-from controlplane.reconcile import refusal
+from controlplane.refusal import cannot_be_port
 from controlplane.settings import LOOSE, STRICT, PortSettings, Settings
+from controlplane.stack import build
 from tests.unit.test_netlink import IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, link, newlink
 
 LEFT = Link(ifindex=5, name="left", mac="02:00:00:00:00:0a", mtu=1500, up=True, carrier=True, kind="veth")
@@ -24,7 +25,7 @@ NOTHING_SPECIAL = Settings(
 
 
 def made(settings: Settings = NOTHING_SPECIAL, *, features=NDO_XMIT, guarded=False, wide=False, narrow=NO_NARROW_ROUTE):
-    return describe(LEFT, 3, features, settings, guarded, wide, narrow)
+    return describe(LEFT.name, LEFT.mac, LEFT.mtu, 3, features, Common(settings, wide, narrow), guarded)
 
 
 def flags(**changed) -> InterfaceFlag:
@@ -160,6 +161,21 @@ def test_a_device_on_nothing():
 def test_the_lower_device_of_one_that_takes_frames_is_refused():
     port, other = replace(LEFT, ifindex=LOWER), replace(LEFT, ifindex=LOWER + 1, name="right")
     top = upper("ipvlan")
-    assert "the lower device of top (ipvlan)" in refusal(port, [port, other, top])
-    assert refusal(other, [port, other, top]) == ""
-    assert refusal(port, [port, other, upper("vlan")]) == ""
+    assert "the lower device of top (ipvlan)" in cannot_be_port(port, None, [top])
+    assert build([port, other, top], ["left", "right"]).refused.keys() == {"left"}
+    assert build([port, other, upper("vlan")], ["left"]).refused == {}
+
+
+@given(
+    st.builds(
+        Interface,
+        slot=st.integers(0, 255),
+        mtu=st.integers(0, 65535),
+        mac=st.binary(min_size=6, max_size=6).map(lambda mac: mac.hex(":")),
+        flags=st.integers(0, 65535),
+        tags=st.integers(0, 0x1FFF1FFF),
+        upper=st.integers(0, 1 << 31),
+    )
+)
+def test_what_is_packed_is_unpacked(interface):
+    assert unpack(interface.pack()) == interface

@@ -19,11 +19,11 @@ def readings(monkeypatch):
     """The names of each reading."""
     made = []
 
-    def read(names) -> Settings:
+    def read(_, names) -> Settings:
         made.append(list(names))
         return Settings(ports={name: PortSettings(ipv6_mtu=len(made)) for name in names})
 
-    monkeypatch.setattr(settings, "read", read)
+    monkeypatch.setattr(settings.Reader, "read", read)
     return made
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from controlplane import netdev, netlink
 from controlplane.errors import NetlinkError
-from controlplane.link import Link
+from controlplane.link import Link, links_of
 from controlplane.netdev import NetdevSocket
 from controlplane.netlink import HEADER, attribute, attributes, messages, objects
 
@@ -186,10 +186,8 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO = 1, 3, 4, 18
 
 
 def link(data: bytes) -> Link:
-    from pyroute2.netlink.rtnl.marshal import MarshalRtnl
-
-    (parsed,) = MarshalRtnl().parse(data)
-    return Link.from_message(parsed)
+    ((_, found),) = links_of(data)
+    return found
 
 
 def newlink(*attributes_: bytes, ifindex: int = 5, flags: int = 0x10001) -> bytes:

@@ -11,7 +11,6 @@ from controlplane.interface import Interface, InterfaceFlag
 from controlplane.link import Link
 from controlplane.netdev import NDO_XMIT, NDO_XMIT_SG
 from controlplane.reconcile import (
-    SWITCHED_BY_UPPER,
     Actual,
     Attach,
     Desired,
@@ -21,10 +20,11 @@ from controlplane.reconcile import (
     SetInterface,
     StopTransmit,
     Transmit,
+    plan,
     reconcile,
-    refusal,
     transmit_refusal,
 )
+from controlplane.refusal import SWITCHED_BY_UPPER, cannot_be_port
 from controlplane.settings import PortSettings, Settings
 
 NATIVE, GENERIC = Mode.NATIVE, Mode.GENERIC
@@ -216,7 +216,7 @@ def test_operations(desired, actual, operations):
 
 @pytest.mark.parametrize("upper", sorted(SWITCHED_BY_UPPER))
 def test_a_device_whose_frames_belong_to_its_upper_is_refused(upper):
-    assert upper in refusal(replace(LEFT, upper_kind=upper), [])
+    assert upper in plan(wish(replace(LEFT, upper_kind=upper))).stack.refused["left"]
 
 
 def test_what_is_no_ethernet_device_is_refused():
@@ -225,29 +225,29 @@ def test_what_is_no_ethernet_device_is_refused():
         replace(LEFT, mac="0a:00:00:01"),
         replace(LEFT, name="lo", mac="00:00:00:00:00:00"),
     ):
-        assert refusal(link, []) == "not an Ethernet device"
-    assert refusal(LEFT, [LEFT]) == refusal(replace(LEFT, upper_kind="vrf"), []) == ""
+        assert cannot_be_port(link, None, []) == "not an Ethernet device"
+    assert cannot_be_port(LEFT, None, []) == cannot_be_port(replace(LEFT, upper_kind="vrf"), None, []) == ""
 
 
 def test_a_device_is_refused_when_one_on_top_of_it_may_take_its_frames():
     upper = replace(RIGHT, name="upper", kind="macvlan", lower=LEFT.ifindex, takes_frames=True)
-    assert "upper (macvlan)" in refusal(LEFT, [LEFT, upper])
-    assert refusal(LEFT, [replace(upper, takes_frames=False)]) == ""
-    assert refusal(RIGHT, [upper]) == ""
+    assert "upper (macvlan)" in cannot_be_port(LEFT, None, [upper])
+    assert cannot_be_port(LEFT, None, [replace(upper, takes_frames=False)]) == ""
 
 
 def test_a_guarded_port_stays_attached_and_nothing_is_redirected_to_it():
     desired = wish(LEFT, RIGHT, guarded={"right": "chain forward"})
     entry = replace(RIGHT_ENTRY, flags=SG | InterfaceFlag.GUARDED)
     assert reconcile(desired, settled()) == [StopTransmit(2), SetInterface(6, entry)]
-    assert transmit_refusal(RIGHT, desired) == "chain forward"
+    assert transmit_refusal(RIGHT, desired, plan(desired).stack) == "chain forward"
     guarded = Actual({5: NATIVE, 6: NATIVE}, set(), {5: LEFT_ENTRY, 6: entry}, {1: 5})
     assert reconcile(wish(LEFT, RIGHT), guarded) == [SetInterface(6, RIGHT_ENTRY), Transmit(2, 6)]
 
 
 def test_why_nothing_is_redirected_to_a_device():
     def why(link: Link, features=TAKES_ALL) -> str:
-        return transmit_refusal(link, wish(link, features=features))
+        desired = wish(link, features=features)
+        return transmit_refusal(link, desired, plan(desired).stack)
 
     assert why(LEFT) == why(LEFT, None) == ""
     assert why(replace(LEFT, up=False, carrier=False)) == "administratively down"

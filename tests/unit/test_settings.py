@@ -4,6 +4,7 @@
 import pytest
 
 from controlplane import settings
+from controlplane.devconf import DeviceConf
 from controlplane.settings import LOOSE, STRICT, PortSettings, Settings
 
 VALUES = {
@@ -21,6 +22,12 @@ VALUES = {
 }
 
 
+FIELDS = {
+    ("ipv4", "rp_filter"): "rp_filter", ("ipv4", "send_redirects"): "send_redirects",
+    ("ipv4", "forwarding"): "forwarding4", ("ipv6", "forwarding"): "forwarding6", ("ipv6", "mtu"): "mtu6",
+}  # fmt: skip
+
+
 @pytest.fixture
 def read(tmp_path, monkeypatch):
     """`read({"ipv4/conf/all/rp_filter": 1})` -> Settings of left, over VALUES; None: there is no such file."""
@@ -30,11 +37,15 @@ def read(tmp_path, monkeypatch):
         monkeypatch.setattr(settings, "_has_ipv4_address", lambda _: address)
         monkeypatch.setattr(settings, "_rule_attributes", lambda _: set(rules))
         monkeypatch.setattr(settings, "_has_nexthop_groups", lambda: groups)
+        devices: dict[str, dict] = {}
         for name, value in {**VALUES, **changed}.items():
-            if value is not None:
-                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            family, _, *rest = name.split("/")
+            if value is not None and len(rest) == 2 and rest[0] != "all":
+                devices.setdefault(rest[0], {})[FIELDS[family, rest[1]]] = value
+            elif value is not None:
                 (tmp_path / name).write_text(f"{value}\n")
-        return settings.read(names or ("left",))
+        return settings.read(names or ("left",), {name: DeviceConf(**own) for name, own in devices.items()})
 
     return read
 
@@ -141,7 +152,7 @@ def test_a_device_without_sysctls_is_handled_with_care(read):
 
 @pytest.mark.parametrize("nonsense", ["", "yes", "\N{SNOWMAN}"])
 def test_a_sysctl_that_is_no_number_is_handled_with_care(read, nonsense):
-    found = read({"ipv4/conf/left/rp_filter": nonsense, "ipv4/conf/left/send_redirects": nonsense})
+    found = read({"ipv4/conf/all/rp_filter": nonsense, "ipv4/conf/all/send_redirects": nonsense})
     assert found.of("left") == PortSettings(STRICT, True, 1500, True)
 
 
