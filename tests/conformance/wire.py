@@ -14,13 +14,12 @@ from collections.abc import Iterable
 
 from lab import namespace
 from lab.errors import LabTimeout
+from tests import vlan_tag
 from tests.conformance.topology import NUMBERS, PROBE_HOST, address
 
 ETH_P_ALL = 3
-SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 SO_RCVBUFFORCE = 33
-TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
-AUXDATA_SPACE = socket.CMSG_SPACE(20)
 ANSWER_TIMEOUT_S = 10.0
 BURST = 64
 """Frames between two questions; a veth's ring holds 256, and a frame may come out as several."""
@@ -81,12 +80,12 @@ class FarEnds:
         sock = self._sockets[port]
         while True:
             try:
-                data, control, _, _ = sock.recvmsg(65535, AUXDATA_SPACE)
+                data, control, _, _ = sock.recvmsg(65535, vlan_tag.AUXDATA_SPACE)
             except TimeoutError:
                 raise LabTimeout(f"{port}: no answer to an ARP question in {ANSWER_TIMEOUT_S:g} s") from None
             if data[:6] == token:
                 return
-            self._arrived.append((port, _with_tag(data, control)))
+            self._arrived.append((port, vlan_tag.with_tag(data, control)))
 
 
 def _open(ns: str, port: str) -> socket.socket:
@@ -94,18 +93,7 @@ def _open(ns: str, port: str) -> socket.socket:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
     sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-    sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+    vlan_tag.show(sock)
     sock.bind((port, ETH_P_ALL))
     sock.settimeout(ANSWER_TIMEOUT_S)
     return sock
-
-
-def _with_tag(frame: bytes, control: list[tuple[int, int, bytes]]) -> bytes:
-    """The kernel takes a VLAN tag out of the frame before it shows it; put it back where it was on the wire."""
-    for _, kind, data in control:
-        if kind == PACKET_AUXDATA:
-            status, _, _, _, _, tci, tpid = struct.unpack_from("=IIIHHHH", data)
-            if status & TP_STATUS_VLAN_VALID:
-                protocol = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
-                return frame[:12] + struct.pack("!HH", protocol, tci) + frame[12:]
-    return frame
