@@ -110,7 +110,12 @@ def test_the_mtu_is_the_vlans(lab, r1, undo):
             way.send(sent)
             quoted = sent[18:46]  # what an error quotes of it, TTL aside
             kind = 38 if family == 4 else 58
-            (found,) = back.expect(1, lambda f, quoted=quoted, kind=kind, error=error: quoted[12:] in f[kind:] and f[kind : kind + 2] == error)
+            (found,) = back.expect(
+                1,
+                lambda f, quoted=quoted, kind=kind, error=error: (
+                    quoted[12:] in f[kind:] and f[kind : kind + 2] == error
+                ),
+            )
             assert found[12:16] == sent[12:16]
 
 

@@ -20,11 +20,8 @@ def near(colour: str) -> Side:
     return Side(f"{colour}1", "eth0", f"{colour}_lan", f"{colour}_lan", NEAR)
 
 
-class Core(Side):
-    """The far host as r1 sees it: behind r2, whose MAC its frames have."""
-
-
 def far(colour: str) -> Side:
+    """The far host as r1 sees it: behind r2, whose MAC its frames have."""
     vid = {"red": 10, "blue": 20}[colour]
     return Side("r2", f"core.{vid}", "core", f"core.{vid}", FAR, dot1q(vid), (("r2", "core"),), listener=f"{colour}2")
 
@@ -57,7 +54,7 @@ def test_the_same_addresses_in_both_do_not_meet(lab, r1):
             expected = {red: [], blue: []}
             for _ in range(10):
                 for way in (red, blue):
-                    frame, result = way.frame(family, sport=4000)
+                    frame, result = way.frame(family)
                     way.send(frame)
                     expected[way].append(result)
             # Both see all that comes out of core: a frame with the wrong tag would be in the wrong list.
@@ -86,10 +83,7 @@ def test_a_route_may_leak_from_one_into_the_other(lab, r1):
         for family, prefix, hop in (("-4", "10.2.0.2/32", "10.12.0.2"), ("-6", "fd02::2/128", "fd12::2")):
             ip(lab, "r1", f"{family} route add {prefix} via {hop} dev core.20 vrf red")
             undo.callback(ip, lab, "r1", f"{family} route del {prefix} vrf red")
-        leaked = Side(
-            "r2", "core.20", "core", "core.20", FAR, dot1q(20), (("r2", "core"),), listener="blue2"
-        )
-        with crossing(lab, r1, near("red"), leaked, resolve=False) as way:
+        with crossing(lab, r1, near("red"), far("blue"), resolve=False) as way:
             way.becomes_fast()
     with crossing(lab, r1, near("red"), far("red")) as way:
         way.becomes_fast()
@@ -104,10 +98,8 @@ def test_an_interface_is_released_and_enslaved_while_traffic_flows(lab, r1):
             ip(lab, "r1", "link set red_lan nomaster")
             try:
                 strays = [red.frame(family)[0] for family in (4, 6) for _ in range(5)]
-                for frame in strays:
-                    red.send(frame)
+                red.nothing_of(strays)
                 blue.crosses()
-                assert red.arrived(strays, 0.5) == []
                 shows(r1, "red_lan", vrf=None)
             finally:
                 ip(lab, "r1", "link set red_lan master red")
@@ -129,10 +121,8 @@ def test_a_vrf_without_a_route_leads_nowhere(lab, r1):
             undo.callback(ip, lab, "r1", "link set red_lan master red")
             shows(r1, "red_lan", vrf="empty")
             strays = [red.frame(family)[0] for family in (4, 6) for _ in range(5)]
-            for frame in strays:
-                red.send(frame)
+            red.nothing_of(strays)
             blue.crosses(fast=None)
-            assert red.arrived(strays, 0.5) == []
 
 
 def _forwarded(r1: Router) -> dict[str, int]:
