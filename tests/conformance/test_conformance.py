@@ -21,7 +21,10 @@ _GENERATING = [one for one in CONFIGURATIONS if not one.rows]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", [one.name for one in CONFIGURATIONS])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one.name, marks=[pytest.mark.needs(*one.needs)] if one.needs else []) for one in CONFIGURATIONS],
+)
 def test_no_difference(name, root):
     """`CONFORMANCE_SEED=N` repeats a run; a difference is printed as one small packet."""
     print(f"seed {SEED}")
