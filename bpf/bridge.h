@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Bridges that hold an address: a host behind one is reached by the member where the bridge has learned its MAC.
- * The map is a copy of the kernel's FDB, kept by coherence_events.h at the moment of each announcement.
+ * The map is a copy of the kernel's FDB, kept by coherence_events.h at the moment of each announcement, and believed only
+ * while a daemon lives: nobody else would notice that a host has moved.
  */
 #pragma once
 #include "answer.h"
@@ -14,6 +15,8 @@ static __always_inline struct fdb_entry *find_host(u32 bridge, const u8 *mac)
 {
 	struct fdb_key key = {.bridge = bridge};
 
+	if (!is_ahead(READ_ONCE(coherence()->listening), coarse_time(), LONGEST_LEASE))
+		return NULL;
 	for (int i = 0; i < 3; i++)
 		((u16 *)key.mac)[i] = ((const u16 *)mac)[i];
 	return fdb.lookup(&key);

@@ -242,6 +242,7 @@ struct coherence {
 	u32 mask_ingress;
 	u32 mask_label;
 	u32 known_reasons;   /* enum reason: routes of these kinds change nothing about the key */
+	u32 listening;       /* as `lease`, while the announcements are heard, whether or not anything is cached */
 };
 MEMORY(struct coherence, coherence)
 

@@ -37,6 +37,7 @@ class _Coherence(ct.Structure):
         ("seen", ct.c_uint64), ("lease", ct.c_uint32), ("own", ct.c_uint32), ("life", ct.c_uint32),
         ("wide", ct.c_uint32), ("mask_source", ct.c_uint32), ("mask_ports", ct.c_uint32),
         ("mask_rest", ct.c_uint32), ("mask_ingress", ct.c_uint32), ("mask_label", ct.c_uint32), ("known_reasons", ct.c_uint32),
+        ("listening", ct.c_uint32),
     ]  # fmt: skip
 
 
@@ -112,7 +113,7 @@ class Cache:
 
     def __exit__(self, *_) -> None:
         self._granted = False
-        self._state.lease = self._clock()
+        self._state.lease = self._state.listening = self._clock()
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
@@ -166,8 +167,11 @@ class Cache:
 
     def renew(self) -> None:
         """Say that the daemon lives; at least every RENEW_S."""
+        until = (self._clock() + round(LEASE_S * HZ)) & 0xFFFFFFFF
         if self._granted:
-            self._state.lease = (self._clock() + round(LEASE_S * HZ)) & 0xFFFFFFFF
+            self._state.lease = until
+        if self._sockets:
+            self._state.listening = until
 
     def withdraw(self, reason: str) -> None:
         """Recall nothing until `settle` is called again."""

@@ -210,7 +210,7 @@ class Engine:
             self._known.read_settings(self._planner.interfaces(), self._planner.tagged_devices())
             if self._known.settings != before:
                 cache.invalidate()  # most sysctls change without a word, and the key may stay as it is
-            self._guard.look(self._planner.devices(), changed=self._known.firewall_stale)
+            self._guard.look(self._planner.devices(), self._known.firewall_stale, self._planner.bridges())
             self._known.firewall_stale = False
             self._dataplane.sync_notes(self._known.routes.notes)
             for name in self._ports.modes:

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from controlplane.link import Link
+from controlplane.link import BridgePortOf, Link
 from controlplane.notes import RouteNotes
 
 
@@ -19,6 +19,13 @@ class LinkGone:
     """A link was deleted or moved to another network namespace."""
 
     ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class BridgePortSet:
+    """A bridge has changed something about a member, such as its STP state."""
+
+    port: BridgePortOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +65,6 @@ class Synced:
     """The dump is complete."""
 
 
-Event = LinkSet | LinkGone | FeaturesSet | RoutesNoted | SettingsChanged | FirewallChanged | Resync | Synced
+Event = (
+    LinkSet | LinkGone | BridgePortSet | FeaturesSet | RoutesNoted | SettingsChanged | FirewallChanged | Resync | Synced
+)

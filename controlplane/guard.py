@@ -4,7 +4,8 @@ that XDP, which runs before it, would go past. What cannot be found out counts a
 
 import errno
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from controlplane import conntrack, ipvs, traffic_control
 from controlplane.bpf_query import NetfilterLinks
@@ -23,12 +24,13 @@ log = logging.getLogger("xdprouter.guard")
 
 _NFNLGRP_NFTABLES, _XFRMNLGRP_POLICY = 7, 4
 _FORWARD_HOOKS = {0: "prerouting", 2: "forward", 4: "postrouting"}
+_MODULES = Path("/proc/modules")
 _IP_PROTOCOLS = {2: "IPv4", 10: "IPv6"}
 
 
 def examine(devices: Mapping[str, int]) -> list[Finding]:
-    """Everything that packets forwarded over the ports would meet. `devices`: name -> ifindex of the ports, in
-    the caller's network namespace. Never raises."""
+    """Everything that packets forwarded over the ports would meet. `devices`: name -> ifindex of the ports and of
+    what sits on them or belongs to them, in the caller's network namespace. Never raises."""
     return Examiner().examine(devices)
 
 
@@ -42,23 +44,26 @@ class Examiner:
         self._links = NetfilterLinks()
         self._xfrm = Xfrm()
 
-    def examine(self, devices: Mapping[str, int], changed: bool = True) -> list[Finding]:
-        """As the function of that name. `changed=False` is the periodic look, for when no event has come: it
+    def examine(self, devices: Mapping[str, int], changed: bool = True, bridges: Collection[str] = ()) -> list[Finding]:
+        """As the function of that name. `bridges`: which of the devices are. `changed=False` is the periodic look, for when no event has come: it
         reads everything that has no events, and of the rest what shows whether it has changed."""
-        found = _careful("nftables rules", lambda: self._netfilter.examine(devices, changed))
+        found = _careful("nftables rules", lambda: self._netfilter.examine(devices, changed, bridges))
         found += _careful("iptables rules", self._xtables.examine)
-        found += _careful("netfilter hooks", lambda: self._netfilter_hooks(devices, changed, found))
+        found += _careful("netfilter hooks", lambda: self._netfilter_hooks(devices, changed, found, bridges))
         found += _careful("IPVS services", ipvs.examine)
         found += _careful("tc", lambda: traffic_control.examine(devices))
         found += _careful("xfrm policies", lambda: self._xfrm.examine(changed))
         return found
 
-    def _netfilter_hooks(self, devices: Mapping[str, int], changed: bool, found: list[Finding]) -> list[Finding]:
+    def _netfilter_hooks(
+        self, devices: Mapping[str, int], changed: bool, found: list[Finding], bridges: Collection[str]
+    ) -> list[Finding]:
         """What is hooked in besides rules: the kernel's list, or what can be known without it."""
-        hooks = self._hooks.examine(devices, changed)
+        hooks = self._hooks.examine(devices, changed, bridges)
         if hooks is not None:
             return hooks
-        out = [
+        out = _ebtables(bridges)
+        out += [
             Finding(None, f"netfilter: a BPF program sees {_IP_PROTOCOLS[family]} packets at {_FORWARD_HOOKS[number]}")
             for family, number in dict.fromkeys(self._links.hooks())
             if family in _IP_PROTOCOLS and number in _FORWARD_HOOKS
@@ -66,6 +71,15 @@ class Examiner:
         if any(finding.text.startswith("conntrack:") for finding in found):
             return out
         return out + conntrack.examine()
+
+
+def _ebtables(bridges: Collection[str]) -> list[Finding]:
+    """Legacy tables, of which only their modules can be seen: asking for one would load it."""
+    if not bridges:
+        return []
+    modules = [line.split()[0] for line in _MODULES.read_text().splitlines()] if _MODULES.exists() else []
+    tables = [name for name in modules if name.startswith("ebtable_")]
+    return [Finding(bridge, f"ebtables: {tables[0]} is loaded") for bridge in bridges if tables]
 
 
 def _careful(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:

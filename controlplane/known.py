@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from controlplane import events, settings
@@ -42,6 +43,11 @@ class Known:
                 self.links.pop(ifindex, None)
                 self.features.pop(ifindex, None)
                 self._link_changed()
+            case events.BridgePortSet(port):
+                link = self.links.get(port.ifindex)
+                if link is not None and link.upper_kind == "bridge" and link.membership != port.membership:
+                    self.links[port.ifindex] = replace(link, membership=port.membership)
+                    self.version += 1
             case events.FeaturesSet(ifindex, features):
                 self.features[ifindex] = features
                 self.version += 1

@@ -19,7 +19,7 @@ AF_BRIDGE = 7
 IFF_UP = 1 << 0
 IFF_LOWER_UP = 1 << 16
 
-_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _LINKINFO, _LINK_NETNSID, _XDP = 1, 3, 4, 5, 10, 18, 37, 43
+_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _PROTINFO, _LINKINFO, _LINK_NETNSID, _XDP = 1, 3, 4, 5, 10, 12, 18, 37, 43
 _KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA = 1, 2, 4, 5
 _XDP_ATTACHED_ATTRIBUTE = 2
 XDP_ATTACHED = {1: "native", 2: "generic", 3: "offloaded"}
@@ -141,16 +141,27 @@ class Link:
         )
 
 
-def links_of(data: bytes) -> Iterator[tuple[int, Link]]:
-    """(RTM_NEWLINK or RTM_DELLINK, link) of each device message in a buffer. A bridge announces its members a second
-    time in its own family, their removal from it as RTM_DELLINK: those are not a device's, and are left out."""
+@dataclass(frozen=True, slots=True)
+class BridgePortOf:
+    """What a bridge says of a member, in its own family: its STP state changes without another word."""
+
+    ifindex: int
+    membership: BridgePort
+
+
+def links_of(data: bytes) -> Iterator[tuple[int, Link | BridgePortOf]]:
+    """(RTM_NEWLINK or RTM_DELLINK, link) of each device message in a buffer. A bridge announces that a member leaves as
+    RTM_DELLINK in its own family: that is not a device's, and is left out."""
     for offset, kind, _, length in messages(data):
         start = offset + HEADER.size
-        if kind in (RTM_NEWLINK, RTM_DELLINK) and start + IFINFOMSG.size <= min(offset + length, len(data)):
-            header = IFINFOMSG.unpack_from(data, start)
-            if header[0] != AF_BRIDGE:
-                row = dict(attributes(data[start + IFINFOMSG.size : offset + length]))
-                yield kind, Link.from_attributes(header, row)
+        if kind not in (RTM_NEWLINK, RTM_DELLINK) or start + IFINFOMSG.size > min(offset + length, len(data)):
+            continue
+        header = IFINFOMSG.unpack_from(data, start)
+        row = dict(attributes(data[start + IFINFOMSG.size : offset + length]))
+        if header[0] != AF_BRIDGE:
+            yield kind, Link.from_attributes(header, row)
+        elif kind == RTM_NEWLINK and _PROTINFO in row:
+            yield kind, BridgePortOf(header[3], _bridge_port(dict(attributes(row[_PROTINFO]))))
 
 
 def _takes_frames(kind: str, data: dict[int, bytes]) -> bool:
@@ -187,11 +198,15 @@ def _membership(upper_kind: str, data: dict[int, bytes]) -> BondMember | BridgeP
         # IFLA_BOND_SLAVE_STATE 0: active
         return BondMember(active=_number(data.get(1, b"\1")) == 0)
     if upper_kind == "bridge":
-        unusual = [name for number, name in _PORT_FEATURES.items() if _number(data.get(number))]
-        if not _number(data.get(_PORT_LEARNING, b"\1")):
-            unusual.append("learning off")
-        return BridgePort(_number(data.get(_PORT_STATE)), tuple(unusual))
+        return _bridge_port(data)
     return None
+
+
+def _bridge_port(data: dict[int, bytes]) -> BridgePort:
+    unusual = [name for number, name in _PORT_FEATURES.items() if _number(data.get(number))]
+    if not _number(data.get(_PORT_LEARNING, b"\1")):
+        unusual.append("learning off")
+    return BridgePort(_number(data.get(_PORT_STATE)), tuple(unusual))
 
 
 def _text(value: bytes) -> str:

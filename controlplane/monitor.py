@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from controlplane.errors import NetlinkOverrun
 from controlplane.events import (
+    BridgePortSet,
     Event,
     FeaturesSet,
     FirewallChanged,
@@ -20,7 +21,7 @@ from controlplane.events import (
     Synced,
 )
 from controlplane.guard import GuardWatch
-from controlplane.link import IFINFOMSG, RTM_GETLINK, RTM_NEWLINK, Link, links_of
+from controlplane.link import IFINFOMSG, RTM_GETLINK, RTM_NEWLINK, BridgePortOf, Link, links_of
 from controlplane.netdev import NetdevSocket
 from controlplane.netlink import (
     RTNLGRP_IPV4_ROUTE,
@@ -52,7 +53,7 @@ def dump_links(sock: NetlinkSocket) -> list[bytes]:
 def read_links() -> list[Link]:
     """All devices of the caller's network namespace, as they are now."""
     with NetlinkSocket() as sock:
-        return [link for data in dump_links(sock) for _, link in links_of(data)]
+        return [link for data in dump_links(sock) for _, link in links_of(data) if isinstance(link, Link)]
 
 
 class NetlinkMonitor:
@@ -199,4 +200,10 @@ class NetlinkMonitor:
     def _link_events(self, data: bytes) -> list[Event]:
         found = list(links_of(data))
         self.counters.events += len(found)
-        return [LinkSet(link) if kind == RTM_NEWLINK else LinkGone(link.ifindex) for kind, link in found]
+        return [_link_event(kind, link) for kind, link in found]
+
+
+def _link_event(kind: int, found: Link | BridgePortOf) -> Event:
+    if isinstance(found, BridgePortOf):
+        return BridgePortSet(found)
+    return LinkSet(found) if kind == RTM_NEWLINK else LinkGone(found.ifindex)

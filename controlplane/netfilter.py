@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from controlplane.errors import NetlinkError
 from controlplane.finding import Finding, and_more
@@ -38,8 +38,9 @@ class Netfilter:
         self._ruleset = Ruleset()
         self._texts: dict[tuple[int, str, str, int], str] = {}
 
-    def examine(self, devices: Mapping[str, int], changed: bool = True) -> list[Finding]:
-        """Findings in the caller's network namespace. `changed`: forget what is remembered.
+    def examine(self, devices: Mapping[str, int], changed: bool = True, bridges: Collection[str] = ()) -> list[Finding]:
+        """Findings in the caller's network namespace. `changed`: forget what is remembered; `bridges`: which of the
+        devices are.
 
         Raises NetlinkError or OSError when the kernel does not tell.
         """
@@ -57,7 +58,7 @@ class Netfilter:
             # Asking again would make the kernel look for the module each time; an event comes when it is loaded.
             self._absent = True
             return []
-        return self._findings(devices)
+        return self._findings(devices, bridges)
 
     def _refresh(self, sock: NetlinkSocket) -> None:
         for _ in range(5):
@@ -70,14 +71,14 @@ class Netfilter:
                 return
         raise NetlinkError("the nftables ruleset changes faster than it can be read")
 
-    def _findings(self, devices: Mapping[str, int]) -> list[Finding]:
+    def _findings(self, devices: Mapping[str, int], bridges: Collection[str]) -> list[Finding]:
         found, old_texts = [], self._texts
         self._texts = {}
         for chain in self._ruleset.chains:
             if not self._ruleset.counts(chain):
                 continue
             rules = self._ruleset.rules.get((chain.family, chain.table, chain.name))
-            for device, where in _places(chain, devices):
+            for device, where in _places(chain, devices, bridges):
                 what = self._rule_text(chain, rules, old_texts) if rules else "policy drop"
                 found.append(Finding(device, f"nftables: {chain.label}{where}: {what}"))
         for flowtable in self._ruleset.flowtables:
@@ -96,8 +97,14 @@ class Netfilter:
         return self._texts[key] + more + (", policy drop" if chain.drops else "")
 
 
-def _places(chain: BaseChain, devices: Mapping[str, int]) -> Iterator[tuple[str | None, str]]:
-    """The ports that a chain concerns, and how to say that."""
+def _places(
+    chain: BaseChain, devices: Mapping[str, int], bridges: Collection[str] = ()
+) -> Iterator[tuple[str | None, str]]:
+    """The devices that a chain concerns, and how to say that."""
+    if chain.of_bridges:
+        for bridge in bridges:
+            yield bridge, f" (of {bridge})"
+        return
     if not chain.of_devices:
         yield None, ""
         return

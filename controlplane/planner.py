@@ -64,6 +64,10 @@ class Planner:
             out |= {link.name: link.ifindex for link in self._known.links.values() if link.master in bonds}
         return out
 
+    def bridges(self) -> list[str]:
+        """Names of those among them."""
+        return [place.link.name for place in self.survey().places.values() if place.kind is Kind.BRIDGE]
+
     def plan(self, knows_features: bool) -> tuple[Desired, Plan]:
         """`knows_features`: whether the kernel tells what devices can do."""
         notes = self._dataplane.notes
@@ -88,7 +92,8 @@ class Planner:
             desired.vrfs, desired.available,
         )  # fmt: skip
         if self._plan is None or basis != self._planned:
-            self._plan, self._planned = plan(desired), basis
+            survey = self.survey() if len(desired.ports) == len(self._ports.modes) else None
+            self._plan, self._planned = plan(desired, survey), basis
         return desired, self._plan
 
 

@@ -3,7 +3,7 @@
 
 import enum
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from controlplane.dataplane import Dataplane
 from controlplane.finding import Finding
@@ -48,15 +48,15 @@ class PortGuard:
         """Let the next look read what has no events, also if nothing is known to have changed."""
         self._due = True
 
-    def look(self, devices: Mapping[str, int], changed: bool) -> None:
-        """Find out what packets forwarded over `devices` (name -> ifindex) would meet, if an event said that it has
+    def look(self, devices: Mapping[str, int], changed: bool, bridges: Collection[str] = ()) -> None:
+        """Find out what packets forwarded over `devices` (name -> ifindex; some are bridges) would meet, if an event said that it has
         `changed`, if these are other devices than last time, or after `poll`."""
         changed = changed or devices != self._looked_at
         if self.policy is GuardPolicy.OFF or not (changed or self._due):
             return
         self._looked_at, self._due = devices, False
         self._seen = self._dataplane.guard_changes()
-        findings = self._examiner.examine(devices, changed)
+        findings = self._examiner.examine(devices, changed, bridges)
         if self.policy is GuardPolicy.WARN:
             for finding in findings:
                 if finding not in self.findings:

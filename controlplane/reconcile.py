@@ -7,7 +7,7 @@ the port's slot and counters, whatever its ifindex; a device renamed away is a p
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controlplane.features import ALL, Feature
 from controlplane.interface import NO_NARROW_ROUTE, Common, Interface, describe
@@ -145,16 +145,29 @@ def transmit_refusal(link: Link, desired: Desired, stack: Stack) -> str:
     return ""
 
 
-def plan(desired: Desired) -> Plan:
-    links = desired.links
-    stack = build(
-        links.values(),
+def plan(desired: Desired, survey: Stack | None = None) -> Plan:
+    """`survey`: what build() made of the same links and ports alone, which is the answer as long as nothing is found and
+    everything is available."""
+    if survey and not desired.found and not desired.stripping and desired.available >= survey.needed:
+        stack = replace(survey, guarded={**survey.guarded, **desired.guarded})
+    else:
+        stack = _build(desired)
+    return _plan(desired, stack)
+
+
+def _build(desired: Desired) -> Stack:
+    return build(
+        desired.links.values(),
         desired.ports,
         guarded=desired.guarded,
         found=desired.found,
         stripping=desired.stripping,
         available=desired.available,
     )
+
+
+def _plan(desired: Desired, stack: Stack) -> Plan:
+    links = desired.links
     common = Common(desired.settings, desired.wide_own_sources, desired.narrow_mtu)
     attach = {
         links[name].ifindex: (name, mode)

@@ -21,7 +21,9 @@ FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 _FORWARD_HOOKS = {0, 2, 4}  # NF_INET_PRE_ROUTING, FORWARD, POST_ROUTING
 _INET_INGRESS = 5
-_FAMILY_INET, _FAMILY_NETDEV = 1, 5
+_BRIDGE_HOOKS = {0, 1, 3, 4, 5}
+"""NF_BR_PRE_ROUTING, LOCAL_IN, LOCAL_OUT, POST_ROUTING, BROUTING: what a packet meets that is routed from or to a bridge"""
+_FAMILY_INET, _FAMILY_NETDEV, _FAMILY_BRIDGE = 1, 5, 7
 _IP_FAMILIES = {1, 2, 10}
 _NETDEV_HOOKS = {0: "ingress", 1: "egress"}
 _NFT_TABLE_DORMANT = 1
@@ -47,6 +49,10 @@ class BaseChain:
     def of_devices(self) -> bool:
         """Hooked into single devices, not into the way of all packets"""
         return self.family == _FAMILY_NETDEV or self.hook == _INET_INGRESS
+
+    @property
+    def of_bridges(self) -> bool:
+        return self.family == _FAMILY_BRIDGE
 
     @property
     def place(self) -> str:
@@ -139,7 +145,7 @@ def _read_rules(sock: NetlinkSocket, out: Ruleset) -> None:
         else:
             out.rules[key] = Rules(int.from_bytes(row[3], "big"))
         unread.append((key, row.get(4, b"")))
-    if any(not chain.of_devices and out.counts(chain) for chain in out.chains):
+    if any(not chain.of_devices and not chain.of_bridges and out.counts(chain) for chain in out.chains):
         del unread[_READ_FOR_THE_RECORD:]  # every port is guarded anyway, so who tracks is a remark
     for (family, table, chain), expressions in unread:
         names = [name for _, value in attributes(expressions) for name in expression_names(value)]
@@ -179,7 +185,7 @@ def base_chain(family: int, row: dict[int, bytes]) -> BaseChain | None:
         return None
     hook = dict(attributes(row[4]))
     number = _number(hook.get(1))
-    if family not in _IP_FAMILIES | {_FAMILY_NETDEV} or (family in _IP_FAMILIES and number not in _known_hooks(family)):
+    if family != _FAMILY_NETDEV and number not in _known_hooks(family):
         return None
     drops = 5 in row and _number(row[5]) == _NF_DROP
     return BaseChain(family, _text(row[1]), _text(row[3]), number, drops, hook_devices(hook))
@@ -208,7 +214,11 @@ def _device_list(value: bytes) -> tuple[str, ...]:
 
 
 def _known_hooks(family: int) -> set[int]:
-    return {*_FORWARD_HOOKS, _INET_INGRESS} if family == _FAMILY_INET else _FORWARD_HOOKS
+    if family == _FAMILY_INET:
+        return {*_FORWARD_HOOKS, _INET_INGRESS}
+    if family == _FAMILY_BRIDGE:
+        return _BRIDGE_HOOKS
+    return _FORWARD_HOOKS if family in _IP_FAMILIES else set()
 
 
 def _dump(sock: NetlinkSocket, command: int) -> Iterator[tuple[int, dict[int, bytes]]]:

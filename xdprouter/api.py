@@ -248,9 +248,9 @@ class Status:
     daemon: Process
     verdicts: dict[str, str]
     """name -> meaning, of every verdict this daemon knows"""
-    interfaces: list[Interface]
-    vrfs: list[Vrf]
-    features: list[str]
+    interfaces: list[Interface] = field(default_factory=list)
+    vrfs: list[Vrf] = field(default_factory=list)
+    features: list[str] = field(default_factory=list)
     """what the program was compiled with for the links that there are"""
 
 

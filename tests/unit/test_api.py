@@ -20,6 +20,7 @@ REQUESTS = [
     api.PortsRequest(),
     api.BlackholesRequest(),
     api.NeighboursRequest(),
+    api.InterfacesRequest(),
     api.AttachRequest("eth0"),
     api.AttachRequest("eth0", "generic"),
     api.DetachRequest("eth0"),
@@ -71,7 +72,7 @@ def test_arguments_may_be_left_out():
         (
             request("reboot"),
             "unknown",
-            "no request 'reboot'; there are: status, ports, blackholes, neighbours, attach, detach, stop",
+            "no request 'reboot'; there are: status, ports, interfaces, blackholes, neighbours, attach, detach, stop",
         ),
         (request(None), "unknown", "no request None"),
         (request(["status"]), "unknown", "no request ['status']"),

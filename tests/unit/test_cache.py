@@ -183,8 +183,10 @@ def test_leaving_ends_the_lease(granted):
     assert not granted.lease_ok
 
 
-def test_without_a_cache_there_is_a_reason_and_no_lease(memory, clock):
+def test_without_a_cache_there_is_a_reason_and_no_lease(memory, clock, monkeypatch):
     cache = make(memory, 0)
+    monkeypatch.setattr(cache, "_listen", lambda name, _: listened.append(name))
+    listened: list[str] = []
     for why in ("", "the kernel refused it"):
         cache.reason = why or cache.reason
         with cache:
@@ -195,6 +197,7 @@ def test_without_a_cache_there_is_a_reason_and_no_lease(memory, clock):
             assert cache.reason == (why or "cache_entries is 0")
             assert not cache.lease_ok
             assert cache.key is None
+    assert listened == ["neighbour_event"] * 2  # for the bridges
     assert memory.cleared == []
     cache.close()
 

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from controlplane.errors import DataplaneError, MissingDependency
+from controlplane.features import NONE
 from controlplane.memory import LARGEST
 from xdprouter import daemon
 from xdprouter.config import Config
@@ -56,7 +57,7 @@ def test_available_memory_is_of_this_machine():
 class Dataplane:
     """One that the kernel does not let have a cache, or does not let be."""
 
-    def __init__(self, pins, cache_sets=0, *, refuses=lambda sets: sets > 0, error=DataplaneError):
+    def __init__(self, pins, cache_sets=0, *, features=NONE, refuses=lambda sets: sets > 0, error=DataplaneError):
         if refuses(cache_sets):
             raise error("the kernel did not load program router: Invalid argument")
         self.sets = cache_sets

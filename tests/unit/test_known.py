@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Known: what each event changes, and when the settings are read anew."""
 
+from dataclasses import replace
+
 import pytest
 
 from controlplane import events, settings
 from controlplane.census import RouteCensus
 from controlplane.known import Known
-from controlplane.link import Link
+from controlplane.link import BridgePort, BridgePortOf, Link
 from controlplane.notes import Prefix, RouteNotes
 from controlplane.settings import PortSettings, Settings
 
@@ -38,6 +40,21 @@ def test_links_and_features():
     assert known.by_name() == {"right": RIGHT}
     assert known.features == {}
     known.take(events.LinkGone(99))
+
+
+def test_a_bridge_tells_of_its_members_in_its_own_words():
+    known = Known(RouteCensus)
+    blocked, forwarding = BridgePort(4), BridgePort(3)
+    known.take(events.LinkSet(replace(LEFT, upper_kind="bridge", master=9, membership=blocked)))
+    version = known.version
+    known.take(events.BridgePortSet(BridgePortOf(5, blocked)))
+    assert known.version == version
+    known.take(events.BridgePortSet(BridgePortOf(5, forwarding)))
+    assert (known.links[5].membership, known.version) == (forwarding, version + 1)
+    known.take(events.LinkSet(LEFT))
+    known.take(events.BridgePortSet(BridgePortOf(5, forwarding)))  # an old word of a bridge that it has left
+    known.take(events.BridgePortSet(BridgePortOf(99, forwarding)))
+    assert known.links == {5: LEFT}
 
 
 @pytest.mark.parametrize("event", [events.LinkSet(LEFT), events.LinkGone(5), events.Resync(True), events.Resync(False)])
