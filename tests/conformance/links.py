@@ -65,8 +65,6 @@ class Links:
                 ip(ns, *_lines(name, below, layer, mac(port), self.mtu_of(port)))
             names = [lowest(port), *(name for name, _, _ in self._devices(port))]
             ip(ns, *(f"link set {name} up" for name in names[:-1]))
-            if "bridge" in self.layers[port]:
-                self._teach(ns, port)
         ip(ns, *(f"link set {port} master {VRF}" for port in self.vrf))
 
     def _devices(self, port: str) -> Iterator[tuple[str, str, str]]:
@@ -86,8 +84,14 @@ class Links:
         if done.returncode != 0:
             raise LabError(f"{ns}: {' '.join(argv)}: {done.stderr.strip()}")
 
-    def _teach(self, ns: str, port: str) -> None:
-        lines = "".join(f"fdb replace {mac(port, host)} dev {lowest(port)} master dynamic\n" for host in LEARNED)
+    def teach(self, ns: str) -> None:
+        """The bridges, once they are up, where some hosts are."""
+        lines = "".join(
+            f"fdb replace {mac(port, host)} dev {lowest(port)} master dynamic\n"
+            for port, layers in self.layers.items()
+            if "bridge" in layers
+            for host in LEARNED
+        )
         done = namespace.run(ns, ["bridge", "-batch", "-"], input=lines)
         if done.returncode != 0:
             raise LabError(f"{ns}: bridge fdb: {done.stderr.strip()}")

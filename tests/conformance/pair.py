@@ -111,6 +111,7 @@ class Pair:
         far_xdp.attach(far, list(topology.NUMBERS))
         links.stack(name)
         topology.bring_up(name, far)
+        links.teach(name)
         self.configuration.apply(name)
         self._far[router] = undo.enter_context(FarEnds(far, links.tags()))
 
