@@ -30,6 +30,11 @@ class Links:
     """Ports that are in the VRF"""
     mtu: int = 1500
 
+    @property
+    def is_plain(self) -> bool:
+        """Nothing stands between ports and addresses."""
+        return not self.layers and not self.vrf
+
     def accelerated(self, port: str) -> str:
         """The device that xdprouter is to run on: the bond, or the link itself."""
         for name, _, layer in self._devices(port):

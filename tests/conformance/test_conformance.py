@@ -14,7 +14,7 @@ from tests.conformance.pair import Pair
 from tests.conformance.run import compare
 from tests.conformance.strategy import packets
 
-PACKETS = 100_000
+PACKETS = int(os.environ.get("CONFORMANCE_PACKETS", 100_000))
 """Generated ones, over all configurations."""
 SEED = int(os.environ.get("CONFORMANCE_SEED", random.SystemRandom().randrange(1 << 32)))
 _GENERATING = [one for one in CONFIGURATIONS if not one.rows]
