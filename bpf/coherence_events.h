@@ -13,7 +13,7 @@
 
 #define NEIGHBOUR_ATTRIBUTES 4 /* neigh_fill_info() in net/core/neighbour.c: destination and MAC are the first */
 #define NEIGHBOUR_VALID (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
-#define FDB_ATTRIBUTES 3       /* fdb_fill_info() in net/bridge/br_fdb.c: MAC and bridge are the first */
+#define FDB_ATTRIBUTES 5       /* fdb_fill_info() in net/bridge/br_fdb.c: MAC and bridge first, VLAN the fifth */
 #define NEXTHOP_ATTRIBUTES 4
 
 struct neighbour_message {
@@ -69,14 +69,19 @@ static __always_inline void fdb_event(struct __sk_buff *skb, const struct neighb
 			bpf_skb_load_bytes(skb, offset + 4, key.mac, 6);
 		if (attribute.rta_type == NDA_MASTER && attribute.rta_len == 4 + 4)
 			bpf_skb_load_bytes(skb, offset + 4, &key.bridge, 4);
+		if (attribute.rta_type == NDA_VLAN)
+			return; /* without VLAN filtering, which such a bridge does not do, nobody looks for those */
 		offset += RTA_ALIGN(attribute.rta_len);
 	}
 	if (!key.bridge)
 		return; /* a device's own table, as VXLAN has one */
 	known = fdb.lookup(&key);
-	if (message->header.nlmsg_type != RTM_NEWNEIGH || message->neighbour.ndm_state & NUD_PERMANENT) {
-		/* gone, or the bridge's own */
+	if (message->header.nlmsg_type != RTM_NEWNEIGH) {
 		if (!known || known->member != entry.member)
+			return; /* it has moved meanwhile */
+		fdb.delete(&key);
+	} else if (message->neighbour.ndm_state & NUD_PERMANENT) { /* the bridge's own */
+		if (!known)
 			return;
 		fdb.delete(&key);
 	} else {
@@ -151,10 +156,9 @@ int setting_event(struct __sk_buff *skb)
 	bpf_skb_load_bytes(skb, 0, &header, sizeof(header));
 	bpf_skb_load_bytes(skb, NLMSG_HDRLEN, &family, sizeof(family));
 	switch (header.nlmsg_type) {
-	case RTM_NEWLINK:
+	case RTM_NEWLINK: /* AF_BRIDGE too: a member may forward no more */
 	case RTM_DELLINK:
-		if (family != AF_BRIDGE) /* a bridge's word about its members */
-			void_everything(c);
+		void_everything(c);
 		return 0;
 	case RTM_NEWADDR:
 	case RTM_DELADDR:

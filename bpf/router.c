@@ -36,6 +36,7 @@ static __always_inline enum verdict find_egress(const struct packet *p, const st
 						struct egress *out)
 {
 	struct interface *interface = find_interface(fib->ifindex), *member;
+	u32 member_mtu;
 
 	if (!interface)
 		return PASS_EGRESS_UNAVAILABLE;
@@ -45,13 +46,19 @@ static __always_inline enum verdict find_egress(const struct packet *p, const st
 	out->tags = interface->tags;
 	out->slot = interface->slot;
 	out->flags = interface->flags;
+	/* Entries may be there before the program that knows about them, and after it. */
+	if ((!FEATURE_VLAN && interface->tags) || (!FEATURE_BRIDGE && interface->bridge))
+		return PASS_EGRESS_UNAVAILABLE;
 	if (!FEATURE_BRIDGE || !interface->bridge)
 		return FORWARD;
 	member = member_towards(interface->bridge, fib->dmac);
 	if (!member)
 		return PASS_BRIDGE;
-	if (member->mtu < out->mtu)
-		out->mtu = member->mtu;
+	member_mtu = member->mtu;
+	if (FEATURE_VLAN && interface->tags >> 16)
+		member_mtu -= TAG_LEN; /* a device takes four bytes more than its MTU: one tag, not two */
+	if (member_mtu < out->mtu)
+		out->mtu = member_mtu;
 	out->slot = member->slot;
 	out->flags = member->flags;
 	return FORWARD;
@@ -112,6 +119,8 @@ static __always_inline enum verdict find_ingress(struct packet *p, u32 device, s
 		ingress = find_interface(device);
 		if (!ingress)
 			return PASS_UNKNOWN_PORT;
+		if (ingress->flags & GUARDED)
+			return PASS_GUARDED;
 	}
 	if (FEATURE_VLAN && p->tags) {
 		struct tagged key = {.device = device, .tags = p->tags};
@@ -155,7 +164,7 @@ static __always_inline enum verdict route(struct xdp_md *ctx, struct packet *p, 
 	verdict = find_ingress(p, ctx->ingress_ifindex, device);
 	if (verdict != FORWARD)
 		return verdict;
-	if (FEATURE_VLAN + FEATURE_UPPER && p->flags & GUARDED)
+	if (FEATURE_VLAN && p->flags & GUARDED)
 		return PASS_GUARDED;
 	verdict = is_ipv4(p) ? parse_ipv4(p) : parse_ipv6(p);
 	if (verdict != FORWARD)

@@ -13,6 +13,7 @@
 #define htons(x) __builtin_bswap16(x)
 #define MIN_FRAME_LEN 64 /* holds every header that is written or looked at */
 #define TTL 64
+#define TAG_LEN 4
 
 static __always_inline void write_mac(void *to, u64 mac)
 {

@@ -42,8 +42,9 @@ static __always_inline u32 next_size(struct cursor *at)
 	return bit & MIX_SMALL_TURNS ? MIX_SMALL : bit & MIX_MEDIUM_TURNS ? MIX_MEDIUM : MIX_LARGE;
 }
 
-static __always_inline int generate(struct xdp_md *ctx, bool ipv4, bool mixed)
+static __always_inline int generate(struct xdp_md *ctx, bool ipv4, bool mixed, u16 vid)
 {
+	const u32 tag_len = vid ? TAG_LEN : 0;
 	u32 zero = 0, index, number, frame_len;
 	struct cursor *at = cursor.lookup(&zero);
 	void *data, *data_end;
@@ -57,7 +58,7 @@ static __always_inline int generate(struct xdp_md *ctx, bool ipv4, bool mixed)
 		at->ended_ns = bpf_ktime_get_ns();
 	frame_len = at->frame_len;
 	if (mixed) {
-		u32 size = next_size(at);
+		u32 size = next_size(at) + tag_len;
 
 		if (bpf_xdp_adjust_tail(ctx, (int)size - (int)frame_len))
 			return XDP_ABORTED;
@@ -65,7 +66,7 @@ static __always_inline int generate(struct xdp_md *ctx, bool ipv4, bool mixed)
 	}
 	data = (void *)(long)ctx->data;
 	data_end = (void *)(long)ctx->data_end;
-	if (data + MIN_FRAME_LEN > data_end)
+	if (data + MIN_FRAME_LEN + tag_len > data_end)
 		return XDP_ABORTED;
 	index = at->next++ & at->mask;
 	number = ipv4 ? index / 16 : index / 8;
@@ -73,29 +74,49 @@ static __always_inline int generate(struct xdp_md *ctx, bool ipv4, bool mixed)
 	if (!line)
 		return XDP_ABORTED;
 	if (ipv4)
-		write_ipv4(data, ((u32 *)line)[index & 15], frame_len - sizeof(struct ethhdr));
+		write_ipv4(data, vid, ((u32 *)line)[index & 15], frame_len - sizeof(struct ethhdr) - tag_len);
 	else
-		write_ipv6(data, line->words[index & 7], frame_len - sizeof(struct ethhdr));
+		write_ipv6(data, vid, line->words[index & 7], frame_len - sizeof(struct ethhdr) - tag_len);
 	contenders.call(ctx, at->contender);
 	return XDP_PASS;
 }
 
 int generate4(struct xdp_md *ctx)
 {
-	return generate(ctx, true, false);
+	return generate(ctx, true, false, 0);
 }
 
 int generate6(struct xdp_md *ctx)
 {
-	return generate(ctx, false, false);
+	return generate(ctx, false, false, 0);
 }
 
 int generate4_mixed(struct xdp_md *ctx)
 {
-	return generate(ctx, true, true);
+	return generate(ctx, true, true, 0);
 }
 
 int generate6_mixed(struct xdp_md *ctx)
 {
-	return generate(ctx, false, true);
+	return generate(ctx, false, true, 0);
+}
+
+int generate4_tagged(struct xdp_md *ctx)
+{
+	return generate(ctx, true, false, INGRESS_VID);
+}
+
+int generate4_mixed_tagged(struct xdp_md *ctx)
+{
+	return generate(ctx, true, true, INGRESS_VID);
+}
+
+int generate6_tagged(struct xdp_md *ctx)
+{
+	return generate(ctx, false, false, INGRESS_VID);
+}
+
+int generate6_mixed_tagged(struct xdp_md *ctx)
+{
+	return generate(ctx, false, true, INGRESS_VID);
 }

@@ -15,9 +15,17 @@ BPF_PERCPU_ARRAY(arrivals, u64, ARRIVALS);
 
 static __always_inline u32 arrival_of(void *data)
 {
-	u8 ttl = *(u16 *)(data + 12) == htons(ETH_P_IP) ? ((struct iphdr *)(data + sizeof(struct ethhdr)))->ttl
-							: ((struct ipv6hdr *)(data + sizeof(struct ethhdr)))->hop_limit;
+	u16 *ethertype = data + 2 * ETH_ALEN;
+	void *l3;
+	u8 ttl;
 
+	if (*ethertype == htons(ETH_P_8021Q)) {
+		if (ethertype[1] != htons(EGRESS_VID))
+			return ARRIVALS;
+		ethertype += 2;
+	}
+	l3 = ethertype + 1;
+	ttl = *ethertype == htons(ETH_P_IP) ? ((struct iphdr *)l3)->ttl : ((struct ipv6hdr *)l3)->hop_limit;
 	if (ttl == TTL - 1)
 		return has_mac(data, NEXT_HOP_MAC) && has_mac(data + ETH_ALEN, EGRESS_MAC) ? FORWARDED : ARRIVALS;
 	if (ttl != TTL)

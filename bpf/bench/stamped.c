@@ -44,11 +44,11 @@ static __always_inline int generate(struct xdp_md *ctx, bool ipv4)
 		return XDP_ABORTED;
 	number = at->made++;
 	if (ipv4) {
-		write_ipv4(data, htonl(at->destination4 + (number & at->destinations)), frame_len - sizeof(struct ethhdr));
+		write_ipv4(data, 0, htonl(at->destination4 + (number & at->destinations)), frame_len - sizeof(struct ethhdr));
 	} else {
 		struct ipv6hdr *ip6 = data + sizeof(struct ethhdr);
 
-		write_ipv6(data, at->destination6, frame_len - sizeof(struct ethhdr));
+		write_ipv6(data, 0, at->destination6, frame_len - sizeof(struct ethhdr));
 		ip6->daddr.s6_addr32[3] = htonl(1 + (number & at->destinations));
 	}
 	udp->source = htons((u16)(1024 + (number & at->source_ports)));

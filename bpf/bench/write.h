@@ -3,11 +3,19 @@
 #pragma once
 #include "bench/frame.h"
 
-static __always_inline void write_ethernet(void *data, u16 ethertype)
+/* With a tag if `vid` is not 0. Returns where the datagram begins. */
+static __always_inline void *write_ethernet(void *data, u16 vid, u16 ethertype)
 {
+	u16 *at = data + 2 * ETH_ALEN;
+
 	write_mac(data, ROUTER_MAC);
 	write_mac(data + ETH_ALEN, HOST_MAC);
-	*(u16 *)(data + 12) = htons(ethertype);
+	if (vid) {
+		*at++ = htons(ETH_P_8021Q);
+		*at++ = htons(vid);
+	}
+	*at++ = htons(ethertype);
+	return at;
 }
 
 static __always_inline void write_udp(struct udphdr *udp, u16 length)
@@ -18,12 +26,11 @@ static __always_inline void write_udp(struct udphdr *udp, u16 length)
 	udp->check = 0;
 }
 
-static __always_inline void write_ipv4(void *data, u32 destination, u32 datagram_len)
+static __always_inline void write_ipv4(void *data, u16 vid, u32 destination, u32 datagram_len)
 {
-	struct iphdr *ip = data + sizeof(struct ethhdr);
+	struct iphdr *ip = write_ethernet(data, vid, ETH_P_IP);
 	u32 sum = 0x4500 + datagram_len + ((TTL << 8) | IPPROTO_UDP);
 
-	write_ethernet(data, ETH_P_IP);
 	*(u16 *)ip = htons(0x4500);
 	ip->tot_len = htons((u16)datagram_len);
 	*(u32 *)&ip->id = 0;
@@ -39,12 +46,11 @@ static __always_inline void write_ipv4(void *data, u32 destination, u32 datagram
 	write_udp((void *)(ip + 1), datagram_len - sizeof(*ip));
 }
 
-static __always_inline void write_ipv6(void *data, u64 destination, u32 datagram_len)
+static __always_inline void write_ipv6(void *data, u16 vid, u64 destination, u32 datagram_len)
 {
-	struct ipv6hdr *ip6 = data + sizeof(struct ethhdr);
+	struct ipv6hdr *ip6 = write_ethernet(data, vid, ETH_P_IPV6);
 	u16 payload_len = datagram_len - sizeof(*ip6);
 
-	write_ethernet(data, ETH_P_IPV6);
 	*(u32 *)ip6 = 0x60;
 	ip6->payload_len = htons(payload_len);
 	ip6->nexthdr = IPPROTO_UDP;

@@ -3,13 +3,16 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from controlplane.dataplane import Dataplane
 from controlplane.pins import PinDirectory
+from tests.bpf import links
+from tests.bpf.links import Links
 from tests.bpf.network import PORTS, Namespace, Router, build_links, whole_network
 
 
@@ -105,6 +108,31 @@ def cached_fib_refused(namespace, tmp_path_factory) -> Iterator[Router]:
 @pytest.fixture(scope="session")
 def cached_fib_other(addressless, tmp_path_factory) -> Iterator[Router]:
     yield from _router(addressless, tmp_path_factory, "-DFIB_LOOKUP_FLAGS=(1<<4)", cache_sets=1024)
+
+
+@pytest.fixture(scope="session")
+def link_network() -> Iterator[Namespace]:
+    """Everything that links.py describes."""
+    with links.network() as ns:
+        yield ns
+
+
+@pytest.fixture(scope="session")
+def links_with(link_network, tmp_path_factory) -> Iterator[Callable[..., Links]]:
+    """`links_with("VLAN", "VRF", cached=True)` -> a data plane with these features, made once."""
+    made: dict[tuple, Links] = {}
+
+    def get(*features: str, cached: bool = False) -> Links:
+        if (features, cached) not in made:
+            pins = PinDirectory(tmp_path_factory.mktemp("pins"))
+            stack.callback(pins.remove)
+            defines = tuple(f"-DFEATURE_{feature}=1" for feature in features)
+            made[features, cached] = Links(link_network, pins, defines, 1024 if cached else 0)
+            stack.callback(made[features, cached].close)
+        return made[features, cached]
+
+    with ExitStack() as stack:
+        yield get
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import itertools
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -249,17 +249,23 @@ class Router:
     """A data plane over a namespace, with PORTS as far as they are ports. With `cache_sets` it has a cache, which
     answers nothing before `grant`."""
 
+    devices: Iterable[str] = PORTS
+
     def __init__(self, ns: Namespace, pins: PinDirectory, defines: tuple[str, ...] = (), cache_sets: int = 0):
         self.ns = ns
-        self.indexes = {name: ns.ifindex(name) for name in PORTS}
+        self.indexes = {name: ns.ifindex(name) for name in self.devices}
         self.slots = {"": 0}
         with ns.entered():
             self.dataplane = Dataplane(pins, defines, cache_sets)
             self.dataplane.cache.__enter__()
             self.dataplane.sync_notes(self.dataplane.route_dump.count().notes)
-            for name, port in PORTS.items():
-                if port.is_port:
-                    self._add(name, port)
+            self.describe()
+
+    def describe(self) -> None:
+        """Tells the data plane of the ports."""
+        for name, port in PORTS.items():
+            if port.is_port:
+                self._add(name, port)
 
     def run(self, frame: bytes, ingress: str = "in0") -> tuple[int, bytes]:
         """(XDP action, the frame afterwards)"""

@@ -14,6 +14,7 @@ from scapy.packet import Packet
 from controlplane.counters import PortCounters, Traffic
 from controlplane.source import verdicts
 from tests import packets
+from tests.bpf import test_packets_below, test_tagged_packets
 from tests.bpf.network import (
     POLICY_PORT,
     POLICY_PROTOCOL,
@@ -420,13 +421,14 @@ def test_encapsulating_route(case, router, encap_route):
 
 
 def test_every_verdict_has_a_case():
-    in_tables_of_links = {"pass_bridge"}
-    assert {case.verdict for case in [*SHARED_TABLES, *ENCAP]} == set(verdicts()) - in_tables_of_links
+    tables = [*SHARED_TABLES, *ENCAP, *test_tagged_packets.TABLES, *test_packets_below.TABLES]
+    assert {case.verdict for case in tables} == set(verdicts())
 
 
 def test_descriptions_are_unique():
-    names = [case.description for case in [*SHARED_TABLES, *ENCAP]]
-    assert sorted(set(names)) == sorted(names)
+    for tables in ([*SHARED_TABLES, *ENCAP], test_tagged_packets.TABLES, test_packets_below.TABLES):
+        names = [case.description for case in tables]
+        assert sorted(set(names)) == sorted(names)
 
 
 # --- truncation -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 """`xdprouter bench`, end to end: tiny runs, whose rates mean nothing."""
 
 import ctypes as ct
+import dataclasses
 import json
 import os
 import signal
@@ -127,6 +128,20 @@ def test_a_run_gives_ratios_as_table_and_json(tmp_path):
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the machine has one CPU")
+def test_tags_are_measured_beside_frames_without(tmp_path):
+    """No frame is lost, which the far end counts by the tag it ought to have."""
+    kept = tmp_path / "kept.json"
+    arguments = ["--routes", "1", "--routes6", "1", "--destinations", "hot", "--sizes", "64,imix,1500", "--rounds", "1"]
+    arguments += ["--cores", "1", "--updates", "0", "--packets", "5000", "--vlan", "--json", str(kept)]
+    code, out, err = run(tmp_path, *arguments)
+    assert code == 0, out + err
+    assert "of untagged" in out
+    for scenario in json.loads(kept.read_text())["scenarios"]:
+        assert list(scenario["contenders"]) == ["static", "plain", "xdprouter", "vlan", "linux"]
+        assert scenario["contenders"]["vlan"]["loss"] == 0
+        assert scenario["contenders"]["vlan"]["of_xdprouter"] > 0
+
+
 def test_two_cores_share_the_packets(tmp_path):
     kept = tmp_path / "kept.json"
     code, out, err = run(tmp_path, *TINY, "--cores", "1,2", "--json", str(kept))
@@ -263,6 +278,14 @@ def test_frames_that_were_not_rewritten_do_not_count_as_forwarded(harness):
         assert measuring.measure(seed, 4, "64", 2000, cpus).loss == 0
         wrong = Contender(seed.name, seed.program_fd, Arrival.FORWARDED)
         assert measuring.measure(wrong, 4, "64", 2000, cpus).loss == 1 > MAX_LOSS
+
+
+def test_frames_with_the_wrong_tag_are_missed(harness):
+    """A program that leaves the tag as it was does not forward to another VLAN."""
+    _, measuring = harness
+    wrong = dataclasses.replace(measuring.static_contender(), tagged=True)
+    measuring.enter(wrong)
+    assert measuring.measure(wrong, 6, "64", 2000, sorted(os.sched_getaffinity(0))[-1:]).loss == 1
 
 
 def test_only_what_linux_forwards_to_the_next_hop_counts(harness):

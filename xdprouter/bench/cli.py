@@ -46,6 +46,9 @@ def add_parser(commands) -> None:
     what.add_argument("--cores", metavar="N,N", help=f"default: {_list(Plan.cores)}, as far as there are so many")
     what.add_argument("--sizes", metavar="S,S", help=f"frames in bytes, or imix; default: {_list(Plan.sizes)}")
     what.add_argument(
+        "--vlan", action="store_true", help="also xdprouter with one VLAN's tag in and another's out, beside untagged"
+    )
+    what.add_argument(
         "--seeds", action="store_true", help="also drop, mirror (XDP_TX), redirect and pass by themselves"
     )
     what.add_argument("--program", action="append", default=[], metavar="ID", help="also this XDP program; repeatable")
@@ -97,7 +100,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     programs = tuple(dict.fromkeys(_whole("--program", number, 1) for number in args.program))
     if len(programs) > MAX_PROGRAMS:
         raise UsageError(f"{len(programs)} times --program: at most {MAX_PROGRAMS} are possible")
-    given: dict[str, object] = {"seeds": args.seeds, "programs": programs}
+    given: dict[str, object] = {"vlan": args.vlan, "seeds": args.seeds, "programs": programs}
     for name, option, parse in (
         ("routes", "--routes", _numbers(0, MAX_ROUTES[4])),
         ("routes6", "--routes6", _numbers(0, MAX_ROUTES[6])),

@@ -20,9 +20,10 @@ from controlplane.netlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, Netlink
 from controlplane.pins import PinDirectory
 from controlplane.reconcile import SetInterface, Transmit
 from xdprouter.bench import network
-from xdprouter.bench.results import PLAIN, ROUTER
+from xdprouter.bench.results import PLAIN, ROUTER, VLAN
 from xdprouter.errors import UsageError, XdprouterError
 
+_VIDS = {"in0": network.INGRESS_VID, "out0": network.EGRESS_VID}
 SEEDS = ("drop", "mirror", "redirect", "pass")
 
 
@@ -46,16 +47,22 @@ class Contender:
     arrival: Arrival = Arrival.FORWARDED
     remembers: bool = False
     """is slower with destinations that it has not seen yet, so must see all before it is measured"""
+    tagged: bool = False
+    """gets its frames with a tag"""
 
 
 def make_dataplane(contender: str, pins: PinDirectory, cache_entries: int) -> Dataplane:
     """The router's program as a contender is to have it: `plain` asks the FIB about every packet,
-    `xdprouter` is as shipped."""
-    return Dataplane(pins, cache_sets=cache_sets(cache_entries) if contender == ROUTER else 0)
+    `xdprouter` is as shipped, `vlan` as shipped for a machine with VLANs."""
+    defines = ("-DFEATURE_VLAN=1",) if contender == VLAN else ()
+    return Dataplane(pins, defines, cache_sets=0 if contender == PLAIN else cache_sets(cache_entries))
 
 
 class Router:
     """This product as a contender: its program, with the two ports in its maps as the daemon writes them.
+
+    `vlan`: its maps say that the two devices, which the routes name, are VLAN interfaces over themselves, so that
+    it needs no kernel with such devices and has the other contenders' routes.
 
     What a daemon does for its program while that forwards is done, in the namespace, between `start` and
     `stop`, in threads of this process. They go around everything: the routes too change between them.
@@ -72,9 +79,13 @@ class Router:
         self._thread = threading.Thread(target=self._live, daemon=True)
         for port, mac in (("in0", network.ROUTER_MAC), ("out0", network.EGRESS_MAC)):
             slot = self._dataplane.assign(port)
-            interface = Interface(slot, network.MTU, mac, InterfaceFlag.TX_MULTI_BUFFER, network.MTU)
+            vid = _VIDS[port] if name == VLAN else 0
+            interface = Interface(slot, network.MTU, mac, InterfaceFlag.TX_MULTI_BUFFER, network.MTU, tags=vid)
             self._dataplane.apply(SetInterface(ports[port], interface))
             self._dataplane.apply(Transmit(slot, ports[port]))
+            if vid:
+                tagged = self._dataplane._tables[b"tagged_interfaces"]
+                tagged[tagged.Key(ports[port], vid)] = tagged.Leaf(ports[port])
 
     def start(self) -> None:
         """Be the daemon, as far as the program needs one: routes that change make its cache void, and its lease
@@ -103,13 +114,13 @@ class Router:
 
     @property
     def contender(self) -> Contender:
-        return Contender(self.name, self._dataplane.program_fd, remembers=self.name == ROUTER)
+        return Contender(self.name, self._dataplane.program_fd, remembers=self.name != PLAIN, tagged=self.name == VLAN)
 
 
-def routers(directory: Path, ports: dict[str, int], cache_entries: int, stack: ExitStack) -> list[Router]:
-    """Both ways of the product, each with pins of its own under `directory`."""
+def routers(directory: Path, ports: dict[str, int], cache_entries: int, vlan: bool, stack: ExitStack) -> list[Router]:
+    """The ways of the product, each with pins of its own under `directory`."""
     out = []
-    for name in (PLAIN, ROUTER):
+    for name in (PLAIN, ROUTER, VLAN) if vlan else (PLAIN, ROUTER):
         out.append(Router(name, directory / name, ports, cache_entries, stack))
         stack.callback(out[-1].stop)
         out[-1].start()

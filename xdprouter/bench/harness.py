@@ -33,6 +33,7 @@ MIXED = "imix"
 INTERRUPT = signal.SIGUSR1
 _DRAIN_TIMEOUT_S = 0.5
 _AGAIN_S = 0.1
+_TAG_LEN = 4
 _SEED_ARRIVALS = {
     "drop": Arrival.DROPPED, "mirror": Arrival.MIRRORED, "redirect": Arrival.UNTOUCHED, "pass": Arrival.OTHER_HOST,
 }  # fmt: skip
@@ -56,9 +57,10 @@ class Harness:
         self._arrivals = sink.table("arrivals")
         self._dropped = self._static.table("dropped")
         self._generators = {
-            (family, mixed): self._generator.load(f"generate{family}" + ("_mixed" if mixed else ""))
+            (family, mixed, tagged): self._generator.load(f"generate{family}" + "_mixed" * mixed + "_tagged" * tagged)
             for family in (4, 6)
             for mixed in (False, True)
+            for tagged in (False, True)
         }
         self._static.table("egress")[ct.c_int(0)] = ct.c_int(ports["out0"])
         table = self._generator.table("sequence")
@@ -104,10 +106,11 @@ class Harness:
         """`packets` frames, shared out to a thread on each of `cpus`, from where this contender last was in
         the sequence. `updates`: a count of route updates that goes on meanwhile."""
         share = -(-packets // len(cpus))
-        self._place(contender, MIX_LARGE if size == MIXED else int(size), cpus, share)
-        program = self._generators[family, size == MIXED]
+        length = (MIX_LARGE if size == MIXED else int(size)) + contender.tagged * _TAG_LEN
+        self._place(contender, length, cpus, share)
+        program = self._generators[family, size == MIXED, contender.tagged]
         counted, updated, began = self._arrived(contender.arrival), updates(), time.monotonic()
-        _in_threads(cpus, lambda: self._generate(program, size, share))
+        _in_threads(cpus, lambda: self._generate(program, length, share))
         updated, passed = updates() - updated, time.monotonic() - began
         sent = share * len(cpus)
         try:
@@ -133,8 +136,7 @@ class Harness:
         cursors = [self._cursor[ct.c_int(0)][cpu] for cpu in cpus]
         return (max(at.ended_ns for at in cursors) - min(at.begun_ns for at in cursors)) / 1e9
 
-    def _generate(self, program: int, size: str, packets: int) -> None:
-        length = MIX_LARGE if size == MIXED else int(size)
+    def _generate(self, program: int, length: int, packets: int) -> None:
         frame = ct.create_string_buffer(length)
         context = XdpMd(data_end=length, ingress_ifindex=self._in_ifindex)
         options = TestRunOpts(

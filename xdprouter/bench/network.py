@@ -21,6 +21,8 @@ HOST_MAC, NEXT_HOP_MAC = "02:00:00:00:00:02", "02:00:00:00:01:02"
 SOURCE = {4: "10.0.0.2", 6: "fd00:0:0:1::2"}
 ADDRESSES = {"in0": ("10.0.0.1/24", "fd00:0:0:1::1/64"), "out0": ("10.0.1.1/24", "fd00:0:0:2::1/64")}
 MTU = 1500
+INGRESS_VID, EGRESS_VID = 10, 20
+"""of frames with a tag: that they bear on in0, and shall bear on out0"""
 
 _SETTINGS = {
     # Explicit, because a new namespace inherits some of them from the machine.

@@ -30,6 +30,8 @@ class Plan:
     """of each contender in each round, instead of seconds; 0: as many as fit"""
     sequence: int = 1 << 22
     """destinations drawn beforehand, over and over again; a power of two"""
+    vlan: bool = False
+    """also frames that come in with one VLAN's tag and leave with another's"""
     seeds: bool = False
     programs: tuple[int, ...] = ()
     """ids of other XDP programs to measure as well"""

@@ -11,7 +11,7 @@ from controlplane.libbpf import Libbpf
 from xdprouter.bench import network
 from xdprouter.bench.destinations import IMIX, MIX_LARGE, MIX_MEDIUM, MIX_SMALL, turns
 
-MAX_CONTENDERS = 16
+MAX_CONTENDERS = 32
 LINE_BYTES = 64
 
 
@@ -45,6 +45,8 @@ def _defines(sequence: int) -> tuple[str, ...]:
         "MAX_CONTENDERS": MAX_CONTENDERS,
         "SOURCE4": f"{_in_memory_order(ipaddress.ip_address(network.SOURCE[4]).packed):#x}U",
         "SOURCE6": f"{_in_memory_order(ipaddress.ip_address(network.SOURCE[6]).packed[:8]):#x}ULL",
+        "INGRESS_VID": network.INGRESS_VID,
+        "EGRESS_VID": network.EGRESS_VID,
         "MIX_SMALL": MIX_SMALL,
         "MIX_MEDIUM": MIX_MEDIUM,
         "MIX_LARGE": MIX_LARGE,

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from xdprouter.bench.results import LINUX, MAX_LOSS, PLAIN, STATIC, Result, Results
+from xdprouter.bench.results import LINUX, MAX_LOSS, PLAIN, ROUTER, STATIC, VLAN, Result, Results
 
 _PIPE_WIDTH, _MIN_WIDTH = 160, 100
 
@@ -30,13 +30,16 @@ def show(results: Results) -> None:
 def table(results: Results) -> Table:
     """One line for each contender in each scenario."""
     out = _table("forwarding, median of the rounds", "scenario", "contender")
-    for heading in ("of static", "x plain", "x linux", "Mpps", "min-max"):
+    beside = {"of static": STATIC, "x plain": PLAIN, "x linux": LINUX}
+    if any(VLAN in result.runs for result in results.results):
+        beside["of untagged"] = ROUTER
+    for heading in (*beside, "Mpps", "min-max"):
         out.add_column(heading, justify="right", no_wrap=True)
     for result in results.results:
         names = list(result.runs)
         scenario = " ".join(result.scenario.words) + _updates(result)
         for name in names:
-            ratios = [_number(result.ratio(name, to)) for to in (STATIC, PLAIN, LINUX)]
+            ratios = [_number(result.ratio(name, to)) for to in beside.values()]
             out.add_row(scenario, name, *ratios, *_rates(result, name), end_section=name == names[-1])
     return out
 

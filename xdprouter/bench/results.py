@@ -9,7 +9,7 @@ from xdprouter.errors import UsageError
 
 SCHEMA = 1
 MAX_LOSS = 0.001
-STATIC, PLAIN, ROUTER, LINUX = "static", "plain", "xdprouter", "linux"
+STATIC, PLAIN, ROUTER, VLAN, LINUX = "static", "plain", "xdprouter", "vlan", "linux"
 REFERENCES = (STATIC, PLAIN, LINUX)
 """the contenders that ratios are to"""
 
@@ -141,6 +141,8 @@ def _result(result: Result, references: tuple[str, ...]) -> dict:
     out: dict = dataclasses.asdict(result.scenario)
     out["updates_per_s"] = result.updates_per_s
     out["contenders"] = {}
+    if VLAN in result.runs:
+        references = (*references, ROUTER)
     for name, runs in result.runs.items():
         rates = result.rates(name)
         out["contenders"][name] = {

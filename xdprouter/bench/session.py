@@ -71,7 +71,7 @@ class Session:
         stack.enter_context(namespace.entered(self._ns))
         self._harness = Harness(self._ports, plan.sequence, stack)
         others = [other_program(number, self._harness.lib, stack) for number in plan.programs]
-        own = [router.contender for router in routers(directory, self._ports, plan.cache_entries, stack)]
+        own = [router.contender for router in routers(directory, self._ports, plan.cache_entries, plan.vlan, stack)]
         self._contenders = [self._harness.static_contender(), *own, Contender(LINUX, None), *others]
         self._seeds = self._harness.seeds() if plan.seeds else []
         for contender in [*self._contenders, *self._seeds]:
