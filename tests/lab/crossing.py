@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from lab import namespace
