@@ -7,10 +7,12 @@ after the other is taken away, which costs speed only. Layouts: include/uapi/lin
 fdb_fill_info() in net/bridge/br_fdb.c.
 """
 
+import errno
 import struct
 import time
 from collections.abc import Callable, Iterable
 
+from controlplane.errors import NetlinkError
 from controlplane.libbpf import Libbpf
 from controlplane.netlink import NetlinkSocket, attribute, objects
 from controlplane.source import limits
@@ -85,8 +87,12 @@ def read(bridges: Iterable[int]) -> dict[bytes, int]:
     with NetlinkSocket() as sock:
         for bridge in wanted:
             request = _NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0, 0, 0) + attribute(_MASTER, struct.pack("=I", bridge))
-            for data in sock.dump(_RTM_GETNEIGH, request):
-                out.update(_learned(data, bridge))
+            try:
+                for data in sock.dump(_RTM_GETNEIGH, request):
+                    out.update(_learned(data, bridge))
+            except NetlinkError as error:
+                if error.errno != errno.ENODEV:  # it has just gone
+                    raise
     return out
 
 

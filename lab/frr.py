@@ -1,5 +1,6 @@
 """FRR 8 on one router of a lab, without systemd: one set of daemons, sockets and logs per namespace."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,14 @@ from lab.errors import LabError
 
 DAEMON_DIRECTORY = Path("/usr/lib/frr")
 # zebra first: the others connect to it.
-DAEMONS = ("zebra", "staticd", "bfdd", "bgpd", "ospfd", "ospf6d")
+ALWAYS = ("zebra", "staticd")
+# Daemon -> the line of a frr.conf that is for it.
+ON_DEMAND = {
+    "bfdd": re.compile(r"^bfd$", re.M),
+    "bgpd": re.compile(r"^router bgp ", re.M),
+    "ospfd": re.compile(r"^router ospf( |$)", re.M),
+    "ospf6d": re.compile(r"^router ospf6( |$)", re.M),
+}
 START_TIMEOUT_S = 20.0
 # Full tables overflow the default netlink buffer, and zebra must then read everything again.
 ZEBRA_NETLINK_BUFFER = 90_000_000
@@ -26,7 +34,8 @@ def start(ns: str, directory: Path, config: str) -> None:
     (directory / "vtysh.conf").write_text("")
     for path in (directory, *directory.iterdir()):
         shutil.chown(path, "frr", "frr")
-    for daemon in DAEMONS:
+    wanted = [daemon for daemon, line in ON_DEMAND.items() if line.search(config)]
+    for daemon in (*ALWAYS, *wanted):
         _checked(ns, f"starting {daemon}", _daemon_command(daemon, directory))
     _checked(ns, "loading frr.conf", vtysh_command(directory, "-b"))
 

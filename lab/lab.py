@@ -98,8 +98,14 @@ class Lab:
         for link in self.topology.links:
             network.connect(link, self.ns(link.a.node), self.ns(link.b.node))
         for node in nodes:
-            network.wait_until_usable(self.ns(node.name), [end.port for end in self.topology.ports(node.name)])
+            network.add_devices(self.ns(node.name), node, self.topology.ports(node.name))
+        for node in nodes:
+            names = [end.port for end in self.topology.ports(node.name)]
+            names += [device.name for device in node.devices if device.kind != "table"]
+            network.wait_until_usable(self.ns(node.name), names, node.members)
             network.add_routes(self.ns(node.name), node.routes)
+            if node.nftables is not None:
+                network.load_nftables(self.ns(node.name), node.nftables)
         for node in nodes:
             self._start_routing(node.name)
         for node in nodes:

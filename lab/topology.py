@@ -12,14 +12,22 @@ The shape of a file (everything but `links` ends' `node`, `port` and a node's `k
     loopback = ["10.255.0.1/32"]               # addresses on lo
     routes = [{ to = "default", via = "10.1.0.1" }, { to = "fd02::/64", via = ["fd12::2", "fd13::2"] }]
     sysctl = { "net.ipv4.fib_multipath_hash_policy" = 1 }
+    nftables = '''...'''                       # for `nft -f`
     frr = '''...'''                            # frr.conf; or
     bird = '''...'''                           # bird.conf
+
+    [nodes.r1.devices]                         # VLANs, bonds, bridges, VRFs: see device.py
+    red = { table = 10 }
+    right7 = { vlan = 7, on = "right", vrf = "red", addresses = ["10.7.0.1/24"] }
 
     [[links]]
     mtu = 1500
     queues = 1
     a = { node = "h1", port = "eth0", addresses = ["10.1.0.2/24", "fd01::2/64"] }
-    b = { node = "r1", port = "left", mac = "02:00:00:00:01:01", addresses = ["10.1.0.1/24"] }
+    b = { node = "r1", port = "left", mac = "02:00:00:00:01:01", vrf = "red", addresses = ["10.1.0.1/24"] }
+
+A route may have a `vrf`, too. A host with `vrf = "red"` is in no VRF itself, but where it may have the addresses
+of hosts outside.
 
 This module needs no privileges and nothing outside the standard library.
 """
@@ -27,25 +35,21 @@ This module needs no privileges and nothing outside the standard library.
 import ipaddress
 import re
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.device import MTU_RANGE, Address, Device, DeviceReader
 from lab.errors import TopologyError
-from lab.strict import StrictReader, nearest
+from lab.strict import nearest
 
-Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-
-MAX_INTERFACE_NAME = 15  # the kernel's IFNAMSIZ without the closing NUL
-MTU_RANGE = range(68, 65536)
 QUEUES_RANGE = range(1, 65)
 KINDS = ("host", "router")
+_CONFIGURATIONS = ("frr", "bird", "nftables")
 
 # A node's namespace is "<lab>-<node>": without "-" in node names no two labs can share one.
 _NODE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_PORT_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-# Locally or globally administered, but never a group address.
-_MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
 _SYSCTL = re.compile(r"net(\.[A-Za-z0-9_-]+)+")
 
 
@@ -55,6 +59,7 @@ class Route:
 
     to: str
     via: tuple[str, ...]
+    vrf: str = ""
 
     @property
     def version(self) -> int:
@@ -64,7 +69,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Node:
-    """A host or a router; `frr` and `bird` are the text of its daemons' configuration, or None."""
+    """A host or a router; `frr`, `bird` and `nftables` are the text of their configuration, or None."""
 
     name: str
     kind: str
@@ -74,6 +79,14 @@ class Node:
     sysctl: tuple[tuple[str, str], ...] = ()
     frr: str | None = None
     bird: str | None = None
+    nftables: str | None = None
+    devices: tuple[Device, ...] = ()
+    vrf: str = ""
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Of its bonds and bridges."""
+        return frozenset(member for device in self.devices for member in device.members)
 
     @property
     def is_router(self) -> bool:
@@ -88,6 +101,7 @@ class Endpoint:
     port: str
     addresses: tuple[Address, ...] = ()
     mac: str | None = None
+    vrf: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,10 +131,13 @@ class Topology:
         return [end for end in ends if end.node == node]
 
     def address(self, node: str, version: int, port: str | None = None) -> str:
-        """A node's first address of IP version 4 or 6 (on `port`, if named), without prefix length."""
-        for end in self.ports(node):
-            for address in end.addresses:
-                if address.version == version and port in (None, end.port):
+        """A node's first address of IP version 4 or 6 (on `port`, a port or other device, if named), without prefix
+        length."""
+        having = [(end.port, end.addresses) for end in self.ports(node)]
+        having += [(device.name, device.addresses) for device in self.nodes[node].devices]
+        for name, addresses in having:
+            for address in addresses:
+                if address.version == version and port in (None, name):
                     return str(address.ip)
         raise TopologyError(f"{self.path.name}: {node} has no IPv{version} address on {port or 'any port'}")
 
@@ -165,19 +182,24 @@ def diagram(topology: Topology) -> str:
     return "\n".join(lines).strip("\n")
 
 
-class _Parser(StrictReader):
+class _Parser(DeviceReader):
     """Turns tables into dataclasses."""
 
     def topology(self, document: dict[str, Any], text: str, path: Path) -> Topology:
         self.keys(document, "the file", required=("nodes", "links"))
-        nodes = {
-            name: self.node(name, self.typed(table, dict, f"nodes.{name}"))
-            for name, table in self.typed(document["nodes"], dict, "nodes").items()
-        }
+        tables = self.typed(document["nodes"], dict, "nodes")
+        for name in tables:
+            if not _NODE_NAME.fullmatch(name):
+                self.fail(f"nodes.{name}", "a node's name is lower-case letters, digits and _, a letter first")
         links = tuple(
-            self.link(self.typed(table, dict, f"links[{i}]"), f"links[{i}]", nodes)
+            self.link(self.typed(table, dict, f"links[{i}]"), f"links[{i}]", tables)
             for i, table in enumerate(self.typed(document["links"], list, "links"))
         )
+        ends = [end for link in links for end in (link.a, link.b)]
+        nodes = {
+            name: self.node(name, self.typed(table, dict, f"nodes.{name}"), [e.port for e in ends if e.node == name])
+            for name, table in tables.items()
+        }
         first_line = text.splitlines()[0] if text else ""
         if not first_line.startswith("#"):
             self.fail("line 1", "must be a comment that says what the topology is")
@@ -185,21 +207,22 @@ class _Parser(StrictReader):
         self.check_whole(topology)
         return topology
 
-    def node(self, name: str, table: dict[str, Any]) -> Node:
+    def node(self, name: str, table: dict[str, Any], ports: list[str]) -> Node:
         where = f"nodes.{name}"
-        if not _NODE_NAME.fullmatch(name):
-            self.fail(where, "a node's name is lower-case letters, digits and _, a letter first")
-        optional = ("xdprouter", "loopback", "routes", "sysctl", "frr", "bird")
+        optional = ("xdprouter", "loopback", "routes", "sysctl", "devices", "vrf", *_CONFIGURATIONS)
         self.keys(table, where, required=("kind",), optional=optional)
         kind = self.typed(table["kind"], str, f"{where}.kind")
         if kind not in KINDS:
             self.fail(f"{where}.kind", f"unknown kind {kind!r}; {nearest(kind, KINDS)}")
-        for key in ("xdprouter", "frr", "bird"):
+        for key in ("xdprouter", *_CONFIGURATIONS):
             if key in table and kind != "router":
                 self.fail(f"{where}.{key}", "only a router can have it")
         if "frr" in table and "bird" in table:
             self.fail(where, "has both frr and bird; two daemons would fight over one FIB")
+        if "vrf" in table and kind != "host":
+            self.fail(f"{where}.vrf", "only a host can have it; a router's ports and devices are in VRFs")
         routes = self.typed(table.get("routes", []), list, f"{where}.routes")
+        devices = self.typed(table.get("devices", {}), dict, f"{where}.devices")
         sysctl = self.typed(table.get("sysctl", {}), dict, f"{where}.sysctl")
         return Node(
             name=name,
@@ -208,12 +231,13 @@ class _Parser(StrictReader):
             loopback=self.addresses(table, "loopback", where),
             routes=tuple(self.route(r, f"{where}.routes[{i}]") for i, r in enumerate(routes)),
             sysctl=tuple(self.sysctl(key, value, where) for key, value in sysctl.items()),
-            frr=self.typed(table["frr"], str, f"{where}.frr") if "frr" in table else None,
-            bird=self.typed(table["bird"], str, f"{where}.bird") if "bird" in table else None,
+            **{key: self.typed(table[key], str, f"{where}.{key}") for key in _CONFIGURATIONS if key in table},
+            devices=self.devices(devices, f"{where}.devices", ports),
+            vrf=self.typed(table.get("vrf", ""), str, f"{where}.vrf"),
         )
 
     def route(self, table: Any, where: str) -> Route:
-        self.keys(self.typed(table, dict, where), where, required=("to", "via"))
+        self.keys(self.typed(table, dict, where), where, required=("to", "via"), optional=("vrf",))
         via = [table["via"]] if isinstance(table["via"], str) else table["via"]
         hops = [self.parsed(ipaddress.ip_address, hop, f"{where}.via") for hop in self.typed(via, list, f"{where}.via")]
         versions = {hop.version for hop in hops}
@@ -221,7 +245,8 @@ class _Parser(StrictReader):
             versions.add(self.parsed(ipaddress.ip_network, table["to"], f"{where}.to").version)
         if not hops or len(versions) != 1:
             self.fail(where, "needs next hops of one family, the destination's")
-        return Route(table["to"], tuple(str(hop) for hop in hops))
+        vrf = self.typed(table.get("vrf", ""), str, f"{where}.vrf")
+        return Route(table["to"], tuple(str(hop) for hop in hops), vrf)
 
     def sysctl(self, key: str, value: Any, where: str) -> tuple[str, str]:
         # Only net.* belongs to a namespace: anything else would change the machine.
@@ -231,7 +256,7 @@ class _Parser(StrictReader):
             self.fail(f"{where}.sysctl.{key}", "must be an integer or a string")
         return key, str(value)
 
-    def link(self, table: dict[str, Any], where: str, nodes: dict[str, Node]) -> Link:
+    def link(self, table: dict[str, Any], where: str, nodes: Collection[str]) -> Link:
         self.keys(table, where, required=("a", "b"), optional=("mtu", "queues"))
         return Link(
             a=self.endpoint(table["a"], f"{where}.a", nodes),
@@ -240,47 +265,47 @@ class _Parser(StrictReader):
             queues=self.number(table.get("queues", 1), QUEUES_RANGE, f"{where}.queues"),
         )
 
-    def endpoint(self, table: Any, where: str, nodes: dict[str, Node]) -> Endpoint:
+    def endpoint(self, table: Any, where: str, nodes: Collection[str]) -> Endpoint:
         table = self.typed(table, dict, where)
-        self.keys(table, where, required=("node", "port"), optional=("addresses", "mac"))
+        self.keys(table, where, required=("node", "port"), optional=("addresses", "mac", "vrf"))
         node = self.typed(table["node"], str, f"{where}.node")
         if node not in nodes:
             self.fail(f"{where}.node", f"unknown node {node!r}; {nearest(node, nodes)}")
         port = self.typed(table["port"], str, f"{where}.port")
-        if len(port) > MAX_INTERFACE_NAME:
-            self.fail(f"{where}.port", f"{port!r} is {len(port)} characters long, {MAX_INTERFACE_NAME} are allowed")
-        if not _PORT_NAME.fullmatch(port) or port in (".", "..", "lo", "all", "default"):
-            self.fail(f"{where}.port", f"{port!r} cannot name an interface")
-        mac = table.get("mac")
-        if mac is not None and not _MAC.fullmatch(self.typed(mac, str, f"{where}.mac")):
-            self.fail(f"{where}.mac", f"{mac!r} is not a unicast MAC such as 02:00:00:00:01:01")
-        return Endpoint(node, port, self.addresses(table, "addresses", where), mac)
+        self.device_name(port, f"{where}.port")
+        vrf = self.typed(table.get("vrf", ""), str, f"{where}.vrf")
+        return Endpoint(node, port, self.addresses(table, "addresses", where), self.mac(table, where), vrf)
 
     def check_whole(self, topology: Topology) -> None:
         """What only shows when all nodes and links are known."""
         seen: dict[Any, str] = {}
         for i, link in enumerate(topology.links):
             for side, end in (("a", link.a), ("b", link.b)):
-                where = f"links[{i}].{side}"
+                where, node = f"links[{i}].{side}", topology.nodes[end.node]
                 self.once(seen, (end.node, end.port), f"{where}.port", f"interface {end.port!r} of {end.node}")
-                for address in end.addresses:
-                    self.once(seen, address.ip, f"{where}.addresses", f"address {address.ip}")
+                self.addresses_once(seen, end.vrf or node.vrf, end.addresses, f"{where}.addresses")
+                self.check_vrf(end.vrf, where, node.devices)
         for node in topology.nodes.values():
-            for address in node.loopback:
-                self.once(seen, address.ip, f"nodes.{node.name}.loopback", f"address {address.ip}")
+            where = f"nodes.{node.name}"
+            self.addresses_once(seen, node.vrf, node.loopback, f"{where}.loopback")
+            for device in node.devices:
+                self.addresses_once(
+                    seen, device.world or node.vrf, device.addresses, f"{where}.devices.{device.name}.addresses"
+                )
+            for i, route in enumerate(node.routes):
+                self.check_vrf(route.vrf, f"{where}.routes[{i}]", node.devices)
             ports = [end.port for end in topology.ports(node.name)]
+            ports += [device.name for device in node.devices if device.kind == "bond"]
             for port in node.xdprouter:
                 if port not in ports:
-                    self.fail(f"nodes.{node.name}.xdprouter", f"unknown port {port!r}; {nearest(port, ports)}")
+                    self.fail(f"{where}.xdprouter", f"unknown port {port!r}; {nearest(port, ports)}")
+
+    def addresses_once(self, seen: dict[Any, str], vrf: str, addresses: tuple[Address, ...], where: str) -> None:
+        """Only another VRF may have the same."""
+        for address in addresses:
+            self.once(seen, (vrf, address.ip), where, f"address {address.ip}")
 
     def once(self, seen: dict[Any, str], key: Any, where: str, what: str) -> None:
         if key in seen:
             self.fail(where, f"{what} is already in {seen[key]}")
         seen[key] = where
-
-    def addresses(self, table: dict[str, Any], key: str, where: str) -> tuple[Address, ...]:
-        texts = self.strings(table, key, where)
-        for text in texts:
-            if "/" not in text:
-                self.fail(f"{where}.{key}", f"{text!r} has no prefix length")
-        return tuple(self.parsed(ipaddress.ip_interface, text, f"{where}.{key}") for text in texts)

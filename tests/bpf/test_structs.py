@@ -115,6 +115,7 @@ def test_map_values_are_as_large_as_their_members(router):
     assert {name: ct.sizeof(router.dataplane._tables[name.encode()].Leaf) for name in MAPS - PER_CPU} == {
         "interfaces": 4 * 4 + 6 + 2 + 5 * 4,
         "tagged_interfaces": 4,
+        "vrf_owners": limits["PORT_NAME_LEN"],
         "fdb": 4 + 4,
         "slot_owners": limits["PORT_NAME_LEN"],
         "tx_ports": 4,

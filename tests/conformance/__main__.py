@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests import features
 from tests.conformance import report
 from tests.conformance.configurations import CONFIGURATIONS
 from tests.conformance.run import Result, compare_all
@@ -25,6 +26,7 @@ def main() -> int:
     # The default would leave the namespaces behind; SystemExit unwinds like any exception.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     chosen = [one for one in CONFIGURATIONS if not args.only or any(word in one.name for word in args.only)]
+    chosen = [one for one in chosen if all(map(features.has, one.needs))]
     print(f"seed {args.seed}, {args.packets:,} generated packets, {len(chosen)} configurations", flush=True)
     started = time.monotonic()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lab.network import write_sysctls
+from tests.conformance.links import LINKS, VRF, Links, needs
 from tests.conformance.rows import NEIGHBOURS
 from tests.conformance.topology import HOSTS, NUMBERS, address, ip, mac
 
@@ -109,6 +110,13 @@ class Configuration:
     """whether packets are expected to take the fast path"""
     rows: tuple[str, ...] = ()
     """Only the named cases of these rows, and no generated packets: each takes its time"""
+    links: Links = field(default_factory=Links)
+    """what stands between the ports and their addresses"""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Kernel features, names of tests/features.py"""
+        return needs(self.links)
 
     def apply(self, ns: str) -> None:
         if self.before:
@@ -116,7 +124,7 @@ class Configuration:
         if self.has_routes:
             for family in (4, 6):
                 ip(ns, *nexthops(family))
-                ip(ns, *routes(family, self.in1), family=family)
+                ip(ns, *map(self._in_vrf, routes(family, self.in1)), family=family)
         write_sysctls(ns, self.sysctls)
         ip(ns, *self.ip4, family=4)
         ip(ns, *self.ip6, family=6)
@@ -124,7 +132,12 @@ class Configuration:
             names = {port: address(port, family, 2) for port in NUMBERS}
             names["all"] = "0.0.0.0/0" if family == 4 else "::/0"
             names["host"] = address("in0", family, 9)
-            ip(ns, *(line.format(**names) for line in self.both), family=family)
+            ip(ns, *(self._in_vrf(line.format(**names)) for line in self.both), family=family)
+
+    def _in_vrf(self, line: str) -> str:
+        if not self.links.vrf or not line.startswith("route add"):
+            return line
+        return f"{line} vrf {VRF}".replace("dev lo ", f"dev {VRF} ")
 
 
 def _rules(*selectors: str) -> tuple[str, ...]:
@@ -268,6 +281,7 @@ CONFIGURATIONS = [
                  for key, value in (("retrans_time_ms", "20"), ("mcast_solicit", "2"), ("delay_first_probe_time", "1"))},
         answers_late=True, rows=(NEIGHBOURS,),
     ),
+    *(Configuration(name, what, both=_DEFAULT, links=links) for name, (what, links) in LINKS.items()),
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ Left out of the comparison, since two plain kernels differ in it too:
 - unless a case asks for them: IPv4 errors about routes (3/0, 3/1, 3/13) and redirects of both families. The kernel limits
   them for each source or next hop by machine-wide settings, so that whether one comes depends on the time
 - what the router says on its own time: questions for neighbours (ARP, neighbour solicitation), group membership
-  (IGMP, MLD), reassembly that timed out. The configuration about unresolved neighbours compares which were
+  (IGMP, MLD), LACP, reassembly that timed out. The configuration about unresolved neighbours compares which were
   looked for
 """
 
@@ -23,6 +23,8 @@ from tests.conformance.wire import Frames
 MIN_FRAME_LEN = 60
 ETHERNET, IPV4, IPV6 = 14, 20, 40
 TIMESTAMP_REPLY = b"\x0e"
+LACP = b"\x88\x09"
+"""The EtherType of what a bond says on its own time"""
 MLD_TYPES = {130, 131, 132, 143}
 
 Outcome = Counter
@@ -95,6 +97,8 @@ def _is_question(frame: bytes) -> bool:
 
 def _is_spontaneous(frame: bytes, silent_hosts: bool) -> bool:
     kind = frame[12:14]
+    if kind == LACP:
+        return True
     if kind not in (b"\x08\x00", b"\x86\xdd", b"\x08\x06"):
         return False
     if _is_question(frame):

@@ -106,17 +106,24 @@ class Pair:
         for ns in (name, far):
             namespace.create(ns)
             undo.callback(namespace.delete, ns)
-        topology.build(name, far)
+        links = self.configuration.links
+        topology.build(name, far, links.mtu_of, links.far_mtu)
         far_xdp.attach(far, list(topology.NUMBERS))
+        links.stack(name)
         topology.bring_up(name, far)
+        links.teach(name)
         self.configuration.apply(name)
-        self._far[router] = undo.enter_context(FarEnds(far))
+        self._far[router] = undo.enter_context(FarEnds(far, links.tags()))
 
     def _start_daemon(self, undo: ExitStack) -> None:
         ns = self.names[OURS]
         directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="xdprouter-conformance-")))
         undo.callback(instance.remove_state, ns)
-        ports = [port for port in topology.ACCELERATED if port not in self.configuration.not_accelerated]
+        ports = [
+            self.configuration.links.accelerated(port)
+            for port in topology.ACCELERATED
+            if port not in self.configuration.not_accelerated
+        ]
         daemon = instance.start(ns, ports, directory, root=self._root)
         undo.callback(daemon.wait)
         undo.callback(instance.stop, directory)
@@ -125,7 +132,9 @@ class Pair:
     def _is_settled(self) -> bool:
         """Every port forwards, or never will in this configuration."""
         refused = ("unsupported", "guarded")
-        return all(port["transmitting"] or port["state"] in refused for port in self.status()["ports"])
+        status = self.status()
+        waiting = [one for one in status["interfaces"] if "compil" in one["reason"]]
+        return not waiting and all(port["transmitting"] or port["state"] in refused for port in status["ports"])
 
 
 def _own_addresses(configuration: Configuration) -> list[str]:

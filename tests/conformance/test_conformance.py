@@ -14,14 +14,17 @@ from tests.conformance.pair import Pair
 from tests.conformance.run import compare
 from tests.conformance.strategy import packets
 
-PACKETS = 100_000
+PACKETS = int(os.environ.get("CONFORMANCE_PACKETS", 100_000))
 """Generated ones, over all configurations."""
 SEED = int(os.environ.get("CONFORMANCE_SEED", random.SystemRandom().randrange(1 << 32)))
 _GENERATING = [one for one in CONFIGURATIONS if not one.rows]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", [one.name for one in CONFIGURATIONS])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one.name, marks=[pytest.mark.needs(*one.needs)] if one.needs else []) for one in CONFIGURATIONS],
+)
 def test_no_difference(name, root):
     """`CONFORMANCE_SEED=N` repeats a run; a difference is printed as one small packet."""
     print(f"seed {SEED}")

@@ -12,6 +12,7 @@ truth: the far ends of the links are in a namespace without addresses, which nev
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from lab import namespace
@@ -54,6 +55,9 @@ SYSCTLS = {
     "net.ipv6.auto_flowlabels": "0",
 }
 
+LATE = {"net.ipv4.fib_multipath_hash_seed"}
+"""Not in the oldest kernels that are tested, whose seed is the machine's."""
+
 
 def mac(port: str, host: int = 1) -> str:
     return f"02:00:00:00:{NUMBERS[port]:02x}:{host:02x}"
@@ -63,16 +67,16 @@ def address(port: str, family: int, host: int = 1) -> str:
     return f"10.0.{NUMBERS[port]}.{host}" if family == 4 else f"2001:db8:0:{NUMBERS[port]}::{host:x}"
 
 
-def build(router: str, far: str) -> None:
-    """Make the links, up and with addresses and neighbours, between two namespaces that are there and empty."""
+def build(router: str, far: str, mtu: Callable[[str], int], far_mtu: Callable[[str], int]) -> None:
+    """Make the links between two namespaces that are there and empty; `mtu` of a port, `far_mtu` of its far end."""
     write_sysctls(far, {"net.ipv6.conf.default.disable_ipv6": "1", "net.ipv4.ip_forward": "0"})
-    write_sysctls(router, SYSCTLS)
+    write_sysctls(router, {name: value for name, value in SYSCTLS.items() if name not in LATE or has_sysctl(name)})
     ip(
         router,
         "link set lo up",
         *(
-            f"link add {port} address {mac(port)} mtu {MTU.get(port, 1500)} type veth "
-            f"peer name {port} mtu {MTU.get(port, 1500)} netns {far}"
+            f"link add {port} address {mac(port)} mtu {mtu(port)} type veth "
+            f"peer name {port} mtu {far_mtu(port)} netns {far}"
             for port in NUMBERS
         ),
     )

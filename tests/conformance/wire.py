@@ -10,20 +10,22 @@ veth's ring keeps its order.
 import itertools
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lab import namespace
 from lab.errors import LabTimeout
+from tests import vlan_tag
 from tests.conformance.topology import NUMBERS, PROBE_HOST, address
 
 ETH_P_ALL = 3
-SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 SO_RCVBUFFORCE = 33
-TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
-AUXDATA_SPACE = socket.CMSG_SPACE(20)
 ANSWER_TIMEOUT_S = 10.0
 BURST = 64
 """Frames between two questions; a veth's ring holds 256, and a frame may come out as several."""
+
+WRONG_TAG = b"\xff\xff"
+"""In the place of the tags of a frame that lacks its port's"""
 
 Frames = list[tuple[str, bytes]]
 """(port, frame) pairs."""
@@ -34,7 +36,9 @@ _serial = itertools.count(1)
 class FarEnds:
     """A context manager."""
 
-    def __init__(self, ns: str):
+    def __init__(self, ns: str, tags: Mapping[str, bytes]):
+        """`tags`: port -> what its frames bear, which is taken off and put on here."""
+        self._tags = {port: tags.get(port, b"") for port in NUMBERS}
         self._own = {port: address(port, 4) for port in NUMBERS}
         self._sockets = {port: _open(ns, port) for port in NUMBERS}
         self._arrived: Frames = []
@@ -51,7 +55,7 @@ class FarEnds:
         frames = iter(frames)
         while burst := list(itertools.islice(frames, BURST)):
             for port, frame in burst:
-                self._sockets[port].send(frame)
+                self._send(port, frame)
             self._settle()
         return self.take()
 
@@ -74,19 +78,29 @@ class FarEnds:
         question = struct.pack(
             "!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, token, sender, bytes(6), socket.inet_aton(self._own[port])
         )
-        self._sockets[port].send(b"\xff" * 6 + token + b"\x08\x06" + question)
+        self._send(port, b"\xff" * 6 + token + b"\x08\x06" + question)
         return token
 
     def _collect_until(self, port: str, token: bytes) -> None:
         sock = self._sockets[port]
         while True:
             try:
-                data, control, _, _ = sock.recvmsg(65535, AUXDATA_SPACE)
+                data, control, _, _ = sock.recvmsg(65535, vlan_tag.AUXDATA_SPACE)
             except TimeoutError:
                 raise LabTimeout(f"{port}: no answer to an ARP question in {ANSWER_TIMEOUT_S:g} s") from None
             if data[:6] == token:
                 return
-            self._arrived.append((port, _with_tag(data, control)))
+            self._arrived.append((port, self._untagged(port, vlan_tag.with_tag(data, control))))
+
+    def _send(self, port: str, frame: bytes) -> None:
+        self._sockets[port].send(frame[:12] + self._tags[port] + frame[12:])
+
+    def _untagged(self, port: str, frame: bytes) -> bytes:
+        """Without the port's tags; one that lacks them is no longer like any that has them."""
+        tags = self._tags[port]
+        if frame[12:].startswith(tags):
+            return frame[:12] + frame[12 + len(tags) :]
+        return frame[:12] + WRONG_TAG + frame[12:]
 
 
 def _open(ns: str, port: str) -> socket.socket:
@@ -94,18 +108,7 @@ def _open(ns: str, port: str) -> socket.socket:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
     sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-    sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+    vlan_tag.show(sock)
     sock.bind((port, ETH_P_ALL))
     sock.settimeout(ANSWER_TIMEOUT_S)
     return sock
-
-
-def _with_tag(frame: bytes, control: list[tuple[int, int, bytes]]) -> bytes:
-    """The kernel takes a VLAN tag out of the frame before it shows it; put it back where it was on the wire."""
-    for _, kind, data in control:
-        if kind == PACKET_AUXDATA:
-            status, _, _, _, _, tci, tpid = struct.unpack_from("=IIIHHHH", data)
-            if status & TP_STATUS_VLAN_VALID:
-                protocol = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
-                return frame[:12] + struct.pack("!HH", protocol, tci) + frame[12:]
-    return frame

@@ -3,13 +3,13 @@
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from lab import instance, namespace
 from lab.lab import Lab
-from lab.topology import load
+from lab.topology import Topology, load
 from lab.wait import wait_until
 from xdprouter import api, client
 from xdprouter.instance import Instance
@@ -52,13 +52,12 @@ def xdp(ns: str, name: str) -> dict:
     return json.loads(done.stdout)[0].get("xdp", {})
 
 
-@pytest.fixture
-def lab_of():
-    """`lab_of("two_hosts")` -> a Lab that is up, with its daemons; gone after the test."""
+def _labs() -> Iterator[Callable[[str | Topology], Lab]]:
     labs = []
 
-    def make(topology: str, xdprouter: bool = True) -> Lab:
-        lab = Lab(load(topology), name=f"x{os.getpid()}n{next(_number)}")
+    def make(topology: str | Topology, xdprouter: bool = True) -> Lab:
+        declared = topology if isinstance(topology, Topology) else load(topology)
+        lab = Lab(declared, name=f"x{os.getpid()}n{next(_number)}")
         labs.append(lab)
         lab.up(xdprouter=xdprouter)
         return lab
@@ -66,6 +65,18 @@ def lab_of():
     yield make
     for lab in labs:
         lab.down()
+
+
+@pytest.fixture
+def lab_of() -> Iterator[Callable[[str | Topology], Lab]]:
+    """`lab_of("two_hosts")` -> a Lab that is up, with its daemons; gone after the test."""
+    yield from _labs()
+
+
+@pytest.fixture(scope="module")
+def module_lab() -> Iterator[Callable[[str | Topology], Lab]]:
+    """As lab_of, for all tests of a file: they leave the lab as they found it."""
+    yield from _labs()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lab import namespace
 from lab.lab import Lab
+from tests import vlan_tag
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
@@ -17,13 +18,14 @@ SO_RCVBUFFORCE = 33
 
 
 class Wire:
-    """Frames in and out of one device of a namespace. A context manager."""
+    """Frames in and out of one device of a namespace, with their VLAN tags. A context manager."""
 
     def __init__(self, ns: str, device: str):
         with namespace.entered(ns):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        vlan_tag.show(self._socket)
         self._socket.bind((device, ETH_P_ALL))
 
     def __enter__(self) -> "Wire":
@@ -40,9 +42,13 @@ class Wire:
         self._socket.settimeout(timeout_s)
         while True:
             try:
-                yield self._socket.recv(65535)
+                yield self._receive()
             except TimeoutError:
                 return
+
+    def _receive(self) -> bytes:
+        frame, control, _, _ = self._socket.recvmsg(65535, vlan_tag.AUXDATA_SPACE)
+        return vlan_tag.with_tag(frame, control)
 
     def expect(self, wanted: int, matches, timeout_s: float = 30.0) -> list[bytes]:
         """The first `wanted` frames for which `matches(frame)` holds; fewer when the time is up."""
@@ -51,7 +57,7 @@ class Wire:
         while len(found) < wanted and (left := deadline - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:
-                frame = self._socket.recv(65535)
+                frame = self._receive()
             except TimeoutError:
                 break
             if matches(frame):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.device import Device
 from lab.errors import TopologyError
 from lab.topology import Endpoint, Link, Route, diagram, load, names, parse
 
@@ -132,6 +133,7 @@ def test_a_path_may_lie_anywhere(tmp_path):
 
 def test_the_promised_topologies_are_shipped():
     assert {"two_hosts", "frr_ospf_bgp", "bird_bgp", "ecmp_diamond"} <= set(names())
+    assert {"vlan_trunk", "qinq", "vrf_pair", "bond_lacp", "home_router"} <= set(names())
 
 
 @pytest.mark.parametrize("name", names())
@@ -139,9 +141,93 @@ def test_a_shipped_topology_is_dual_stack_and_drawn(name):
     topology = load(name)
     assert all(node in diagram(topology) for node in topology.nodes)
     assert any(node.xdprouter for node in topology.nodes.values())
-    for link in topology.links:
-        for end in (link.a, link.b):
-            assert {address.version for address in end.addresses} == {4, 6}
+    for node in topology.nodes.values():
+        ends = topology.ports(node.name)
+        below = {device.on for device in node.devices} | node.members
+        for name, addresses in (
+            *((end.port, end.addresses) for end in ends),
+            *((device.name, device.addresses) for device in node.devices if device.kind != "table"),
+        ):
+            versions = {address.version for address in addresses}
+            assert versions == {4, 6} or (not versions and (name in below or _is_switch(topology, node)))
+
+
+def _is_switch(topology, node) -> bool:
+    """No address of its own anywhere: it carries frames."""
+    return bool(node.devices) and not any(end.addresses for end in topology.ports(node.name))
+
+
+DEVICES = """
+[nodes.r1.devices]
+red = { table = 10 }
+lan = { bridge = ["left"], mtu = 1400 }
+core = { bond = ["right"], mode = "802.3ad" }
+core5 = { svlan = 5, on = "core" }
+core57 = { vlan = 7, on = "core5", vrf = "red", addresses = ["10.1.0.1/24"] }
+"""
+WITH_DEVICES = GOOD.replace('xdprouter = ["left"]', 'xdprouter = ["left", "core"]').replace(
+    "[[links]]",
+    DEVICES
+    + '[[links]]\na = { node = "h1", port = "eth1" }\nb = { node = "r1", port = "right", vrf = "red" }\n[[links]]',
+    1,
+)
+
+
+def test_devices_stand_on_ports_and_on_each_other():
+    topology = parse_text(WITH_DEVICES)
+    r1 = topology.nodes["r1"]
+    assert r1.devices == (
+        Device("red", "table", 10),
+        Device("lan", "bridge", members=("left",), mtu=1400),
+        Device("core", "bond", members=("right",), mode="802.3ad"),
+        Device("core5", "svlan", 5, on="core"),
+        Device("core57", "vlan", 7, on="core5", vrf="red", addresses=r1.devices[4].addresses),
+    )
+    assert r1.members == {"left", "right"}
+    assert topology.ports("r1")[0].vrf == "red"
+    assert topology.address("r1", 4, "core57") == "10.1.0.1"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("vlan = 7", "vlan = 4095", "core57.vlan: 4095 is not in 1..4094"),
+        ('on = "core5"', 'on = "cor"', "core57.on: unknown device 'cor'; did you mean 'core'?"),
+        ('on = "core" }', 'on = "core57" }', "core5.on: unknown device 'core57'; did you mean 'core'?"),
+        ('svlan = 5, on = "core"', "svlan = 5", "core5: lacks 'on'"),
+        ("svlan = 5", "vlann = 5", "core5: must have one of vlan, svlan, bond, bridge, table, to say what it is"),
+        ("table = 10", 'table = 10, vlan = 5, on = "left"', "red: must have one of vlan, svlan, bond, bridge, table, to say what it is"),
+        ("table = 10", 'table = 10, vrf = "red"', "red: unknown key 'vrf'; there are: table, addresses, mac, mtu"),
+        ('mode = "802.3ad"', 'mode = "802.1ad"', "core.mode: unknown mode '802.1ad'; did you mean '802.3ad'?"),
+        ('bond = ["right"]', 'bond = ["left"]', "core.bond: left is a member of lan already"),
+        ('bond = ["right"]', 'bond = ["rght"]', "core.bond: unknown device 'rght'; did you mean 'right'?"),
+        ('7, on = "core5", vrf = "red"', '7, on = "core5", vrf = "rod"', "core57.vrf: unknown VRF 'rod'; did you mean 'red'?"),
+        ("core5 =", "left =", "left: is a port's name already"),
+        ("core5 =", '"a/b" =', ": 'a/b' cannot name an interface"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_device_is_named(right, wrong, message):
+    assert right in WITH_DEVICES
+    with pytest.raises(TopologyError) as caught:
+        parse_text(WITH_DEVICES.replace(right, wrong, 1))
+    assert str(caught.value) == f"wire.toml: nodes.r1.devices{'' if message[0] == ':' else '.'}{message}"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ('port = "right", vrf = "red"', 'port = "right", vrf = "blue"', "links[0].b.vrf: unknown VRF 'blue'; there are: red"),
+        ('kind = "router"', 'kind = "router"\nvrf = "red"', "nodes.r1.vrf: only a host can have it; a router's ports and devices are in VRFs"),
+        ('via = "10.1.0.1"', 'via = "10.1.0.1", vrf = "red"', "nodes.h1.routes[0].vrf: unknown VRF 'red'; there are: none"),
+        (', vrf = "red", addresses', ", addresses", "nodes.r1.devices.core57.addresses: address 10.1.0.1 is already in links[1].b.addresses"),
+        ('xdprouter = ["left", "core"]', 'xdprouter = ["core5"]', "nodes.r1.xdprouter: unknown port 'core5'; did you mean 'core'?"),
+    ],
+)  # fmt: skip
+def test_what_refers_to_devices_is_checked(right, wrong, message):
+    assert right in WITH_DEVICES
+    with pytest.raises(TopologyError) as caught:
+        parse_text(WITH_DEVICES.replace(right, wrong, 1))
+    assert str(caught.value) == f"wire.toml: {message}"
 
 
 def test_the_command_line_does_without_pyroute2():
