@@ -46,6 +46,7 @@ def test_only_daemon_and_bench_import_controlplane(path):
     that the lab's functions build."""
     allowed = {
         "xdprouter/daemon.py": {"xdprouter", "controlplane"},
+        "xdprouter/reporter.py": {"xdprouter", "controlplane"},
         "xdprouter/cli.py": {"xdprouter", "lab"},
     }
     if path.is_relative_to(ROOT / "xdprouter" / "bench"):
@@ -100,6 +101,8 @@ print("\\n" + json.dumps([code, sorted({name.split(".")[0] for name in sys.modul
         (["run", "--help"], 0),
         (["status"], 3),
         (["ports", "--json"], 3),
+        (["monitor"], 3),
+        (["top"], 3),
         (["stop"], 3),
         (["lab", "list"], 0),
         (["bench", "--help"], 0),
