@@ -104,7 +104,7 @@ def ports(model: Model, width: int) -> Text:
 
 
 def verdicts(model: Model, width: int, height: int) -> Text:
-    name_width = width - 2 * 8
+    name_width = max(0, width - 2 * 8)
     lines = [Text(f"{'verdict':{name_width}} {'pkt/s':>7} {'packets':>7}", style="bold underline")]
     for verdict in model.verdicts[: height - 1]:
         style = _VERDICT_STYLE.get(verdict.name.split("_")[0], "")
@@ -118,7 +118,7 @@ def verdicts(model: Model, width: int, height: int) -> Text:
 
 
 def hops(model: Model, width: int, height: int) -> Text:
-    name_width = width - 2 * 8
+    name_width = max(0, width - 2 * 8)
     lines = [Text(f"{'next hop':{name_width}} {'pkt/s':>7} {'bit/s':>7}", style="bold underline")]
     for hop in model.hops[: height - 1]:
         name = f"{hop.address} {hop.device}"
@@ -130,7 +130,7 @@ def hops(model: Model, width: int, height: int) -> Text:
 def events(model: Model, width: int, height: int) -> Text:
     """The newest at the bottom."""
     shown = list(model.events)[-(height - 1) :]
-    lines = [Text(f"{'events':{width}}", style="bold underline")]
+    lines = [Text(f"{'events':{max(0, width)}}", style="bold underline")]
     for event in shown:
         lines.append(Text(f"{time.strftime('%H:%M:%S', time.localtime(event['time']))} {event_text(event)}"))
     return _lines(lines, width)
@@ -153,6 +153,6 @@ def _lines(lines: Iterable[Text], width: int) -> Text:
     out = []
     for line in lines:
         line.no_wrap = True
-        line.truncate(width, overflow="ellipsis")
+        line.truncate(max(0, width), overflow="ellipsis")
         out.append(line)
     return Text("\n").join(out)
