@@ -210,8 +210,8 @@ def test_everything_is_on_a_screen_of_80_by_24():
             "cache 90.0 %              ███████  next hops 2 kept fresh  guard 0 findings",
             "routes 1000000 IPv4, 12 IPv6  bgp +1.2k/s -3/s  ospf +1/s -0/s",
             "port state        fast/s                    slow/s               drop/s    lost",
-            "eth0 active         8.0k           ▂▃▄▅▅▆▇█       3     ████████       0       7",
-            "eth1 active           20           ████████       0     ▁▁▁▁▁▁▁▁       0       0",
+            "eth0 active         8.0k          ▂▃▄▅▆▇██       3     ████████       0       7",
+            "eth1 active           20          ████████       0     ▁▁▁▁▁▁▁▁       0       0",
             "eth2 guarded     nftables: chain ip t c: drop",
         ]  # fmt: skip
         assert screen[11:14] == [
@@ -235,7 +235,7 @@ def test_p_freezes_the_screen_and_lets_it_go_on():
         await driver.feed(*BUSY[3:])
         assert driver.screen() == frozen
         await driver.press("p")
-        assert "▂▃▄▅▅▆▇█" in driver.screen()[4], "what happened meanwhile is in the history"
+        assert "▂▃▄▅▆▇██" in driver.screen()[4], "what happened meanwhile is in the history"
 
     drive(script)
 
