@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xdprouter.top.app import TopApp
 from xdprouter.top.model import HISTORY, Model
@@ -129,6 +131,15 @@ def test_churn_is_shown_while_it_lasts_and_its_end_is_an_event():
 )  # fmt: skip
 def test_sparklines(values, width, bars):
     assert sparkline(values, width) == bars
+
+
+@given(st.lists(st.floats(min_value=-1, max_value=1e12), max_size=99), st.integers(min_value=0, max_value=99))
+def test_a_sparkline_has_its_width_whatever_the_values(values, width):
+    assert len(sparkline(values, width)) == width
+
+
+def test_the_largest_is_the_highest_whatever_its_digits():
+    assert {sparkline([value / 7 * 3, value], 2)[-1] for value in (168.8, 0.1, 1 / 3, 1e9 / 7, 5e-324)} == {"█"}
 
 
 # --- the screen -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The model as text. Nothing in it is markup, and every line is cut to the screen's width."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -19,8 +20,13 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """The last `width` values, the newest at the right, scaled to the largest of them. Negative: not known."""
     shown = list(values)[-width:] if width > 0 else []
     top = max(shown, default=0.0)
-    bars = [" " if v < 0 else _BARS[-(-7 * v // top).__trunc__()] if top > 0 and v > 0 else _BARS[0] for v in shown]
+    bars = [" " if value < 0 else _bar(value / top) if top > 0 else _BARS[0] for value in shown]
     return "".join(bars).rjust(width)
+
+
+def _bar(share: float) -> str:
+    """Of the largest. Only nothing at all is the lowest bar."""
+    return _BARS[min(len(_BARS) - 1, math.ceil(share * (len(_BARS) - 1)))]
 
 
 def header(model: Model, width: int, paused: bool) -> Text:
