@@ -127,9 +127,9 @@ def test_a_port_that_is_made_anew_is_another_device(two_hosts, r1):
         ear.expect("port_removed", port="spare")
 
 
-def test_cache_and_netlink_overruns_are_heard_of(lab_of):
+def test_cache_and_netlink_overruns_are_heard_of(lab_of, tmp_path):
     lab = lab_of("two_hosts", xdprouter=False)
-    config = lab.directory("r1") / "small.toml"
+    config = tmp_path / "small.toml"
     config.write_text("netlink_receive_buffer = 4096\n")
     instance.start(lab.ns("r1"), ["left", "right"], lab.directory("r1"), ["-c", str(config)])
     router = Router(lab, "r1")
