@@ -20,6 +20,8 @@ from xdprouter.top.views import sparkline
 ROOT = Path(__file__).resolve().parent.parent.parent
 SIZE = (80, 24)
 pytestmark = pytest.mark.timeout(30)
+_CELL = 12.2
+"""Width of a character in the SVG"""
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -174,14 +176,15 @@ class Driver:
 
 
 def lines(svg: str) -> list[str]:
-    """The screen as an SVG has it, line by line."""
-    rows: dict[int, list[tuple[float, str]]] = {}
+    """The screen as an SVG has it, line by line. Blanks between two texts are not in there."""
+    rows: dict[int, str] = {}
     for element in ET.fromstring(svg).iter(f"{_SVG}text"):
         clip = element.get("clip-path") or ""
         if "-line-" in clip:
             number = int(clip.split("-line-")[1].rstrip(")"))
-            rows.setdefault(number, []).append((float(element.get("x")), element.text))
-    return ["".join(t for _, t in sorted(rows.get(n, []))).replace("\xa0", " ").rstrip() for n in range(SIZE[1])]
+            column = round(float(element.get("x")) / _CELL)
+            rows[number] = rows.get(number, "").ljust(column) + element.text.replace("\xa0", " ")
+    return [rows.get(number, "").rstrip() for number in range(SIZE[1])]
 
 
 def drive(script: Callable[[Driver], Awaitable[None]], size: tuple[int, int] = SIZE) -> Fed:
