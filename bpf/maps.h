@@ -136,6 +136,13 @@ struct route_changes {
 };
 PINNED("array", u32, struct route_changes, route_changes, 1);
 
+/* Announcements by rtm_protocol, since this program was made. */
+struct route_churn {
+	u64 added[256]; /* or replaced */
+	u64 deleted[256];
+};
+MEMORY(struct route_churn, route_churn)
+
 /*
  * What census.h counts of a dump, by family and rtm_protocol; `reasons` (enum reason) are the kinds that it met.
  * `blackhole_room`: so many more blackholes are passed on to the daemon, from the dump and from announcements.

@@ -54,6 +54,18 @@ static __always_inline bool is_of_note(struct route_census *census, const struct
 	return message->seen & ATTRIBUTE(RTA_METRICS);
 }
 
+/* Two CPUs may announce routes at once: of IPv4 and of IPv6, which do not share a lock. */
+static __always_inline void count_churn(const struct route_message *message)
+{
+	struct route_churn *churn = route_churn();
+	u32 protocol = message->route.rtm_protocol;
+
+	if (message->header.nlmsg_type == RTM_NEWROUTE)
+		__sync_fetch_and_add(&churn->added[protocol], 1);
+	else if (message->header.nlmsg_type == RTM_DELROUTE)
+		__sync_fetch_and_add(&churn->deleted[protocol], 1);
+}
+
 int route_event(struct __sk_buff *skb)
 {
 	u32 zero = 0;
@@ -71,6 +83,7 @@ int route_event(struct __sk_buff *skb)
 		return skb->len;
 	}
 	void_destinations(c, &message);
+	count_churn(&message);
 	reasons = reasons_of(&message) & ~c->known_reasons;
 	if (reasons)
 		note_change(c);

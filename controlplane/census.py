@@ -30,6 +30,11 @@ PROTOCOLS = {
 """rtm_protocol -> name, as in rtnetlink.h and FRR's zebra/rt_netlink.h; FRR's static (196) counts as static."""
 
 
+def protocol_name(number: int) -> str:
+    """As `status` and events have it."""
+    return PROTOCOLS.get(number, f"protocol_{number}")
+
+
 @dataclass
 class RouteCensus:
     ipv4: int = 0
@@ -83,7 +88,7 @@ class RouteDump:
         by_protocol: Counter[str] = Counter()
         for protocol, number in enumerate(map(sum, zip(ipv4, ipv6, strict=True))):
             if number:
-                by_protocol[PROTOCOLS.get(protocol, f"protocol_{protocol}")] += number
+                by_protocol[protocol_name(protocol)] += number
         return RouteCensus(sum(ipv4), sum(ipv6), by_protocol, notes)
 
 

@@ -13,6 +13,7 @@ from controlplane import compiler, next_hop, source
 from controlplane.attachment import Attachments
 from controlplane.cache import HZ, Cache
 from controlplane.census import RouteDump
+from controlplane.churn import ChurnMeter
 from controlplane.counters import PortCounters
 from controlplane.errors import ControlPlaneError, DataplaneError
 from controlplane.explain import Explainer
@@ -83,6 +84,7 @@ class Dataplane:
             self._tables[b"census_calls"][0] = ct.c_int(census_fd)
 
             self.route_dump = stack.enter_context(closing(RouteDump(census_fd, self._memory.view("route_census"))))
+            self.churn = stack.enter_context(closing(ChurnMeter(self._memory.view("route_churn"))))
             self.cache = Cache(
                 self._lib, self._tables, self._memory, cache_sets, cpus, self._coherence_filter_fds, self._jiffies
             )

@@ -24,6 +24,8 @@ from controlplane.keeper import Keeper
 from controlplane.known import Known
 from controlplane.monitor import NetlinkCounters, NetlinkMonitor
 from controlplane.notes import Prefix
+from controlplane.notices import Listener, nobody
+from controlplane.observer import Observed, differences
 from controlplane.planner import Planner
 from controlplane.port_guard import GuardPolicy, PortGuard
 from controlplane.ports import Ports, PortView
@@ -64,7 +66,8 @@ class Snapshot:
 class Engine:
     """Owns the wished ports and what is known of the kernel.
 
-    `attach` and `detach` change the wish and carry it out before they return; `run` follows the kernel.
+    `attach` and `detach` change the wish and carry it out before they return; `run` follows the kernel. `listener`
+    is told of what an operator wants to hear (controlplane/notices.py).
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Engine:
         receive_buffer: int,
         keeper: Keeper,
         guard: GuardPolicy = GuardPolicy.REFUSE,
+        listener: Listener = nobody,
     ):
         self._dataplane = dataplane
         self._guard = PortGuard(guard, dataplane)
@@ -86,6 +90,8 @@ class Engine:
         self._taken_over = False
         self._settled = -1
         self._broken = ""
+        self._listener = listener
+        self._observed = Observed()
         self.ready = asyncio.Event()
         """Set when the first dump is carried out."""
 
@@ -167,10 +173,9 @@ class Engine:
         self._make_true()
         changes, last = self._dataplane.route_changes()
         _, plan = self._plan()
-        troubles = [self._broken, self._upgrade.reason]
         return Snapshot(
             ports=[self._view(name) for name in self._ports.modes],
-            out_of_sync=[trouble for trouble in troubles if trouble] + self._ports.out_of_sync(),
+            out_of_sync=self._out_of_sync(),
             routes=self._known.routes.census,
             last_route_change_s=time.monotonic() - last if changes else None,
             route_events=changes,
@@ -194,6 +199,10 @@ class Engine:
         self._known.tick()
         self._guard.poll()
         self._ports.sample(self._dataplane)
+        if churn := self._dataplane.churn.sample(time.monotonic()):
+            self._listener(churn)
+        for change in self._keeper.changes():
+            self._listener(change)
 
     def _fib_change(self) -> tuple[tuple[int, int], float]:
         """(what moves with the FIB, seconds since a route changed)"""
@@ -241,6 +250,29 @@ class Engine:
         desired, plan = self._plan()
         self._upgrade.need(plan.stack.needed)
         self._ports.note_states(desired, plan)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the listener what is different from the last time."""
+        before, links = self._observed, self._known.by_name()
+        known = {name: link for name, link in before.devices.items() if name in self._ports.modes}
+        netlink = self._monitor.counters
+        self._observed = Observed(
+            ports=self._ports.states,
+            devices=known | {name: links[name] for name in self._ports.modes if name in links},
+            findings=tuple(self._guard.findings),
+            cache=self._dataplane.cache.reason,
+            overruns=netlink.overruns,
+            resyncs=netlink.resyncs,
+            program_id=self._dataplane.program_id,
+            out_of_sync=tuple(self._out_of_sync()),
+        )
+        for notice in differences(before, self._observed):
+            self._listener(notice)
+
+    def _out_of_sync(self) -> list[str]:
+        troubles = [self._broken, self._upgrade.reason]
+        return [trouble for trouble in troubles if trouble] + self._ports.out_of_sync()
 
     def _apply_once(self) -> bool:
         """False when a port refused, and the comparison must be made without it."""

@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from controlplane import neighbour
 from controlplane.dataplane import Dataplane
 from controlplane.errors import ControlPlaneError
-from controlplane.neighbour import Entry, Owner, Request
+from controlplane.neighbour import ABSENT, Entry, Owner, Request
+from controlplane.neighbour_changes import NeighbourWatch
 from controlplane.netlink import NetlinkSocket
 from controlplane.next_hop import NextHop, Use
+from controlplane.notices import Notice
 
 log = logging.getLogger("xdprouter.keeper")
 
@@ -36,9 +38,6 @@ _SHARE = 100
 """A round may take a hundredth of the time: with very many next hops there are fewer rounds."""
 UNANSWERED_S = 0.9
 """In state PROBE for so long: the first question, by unicast, has had no answer (the kernel asks once a second)."""
-
-
-_ABSENT = Entry(0, Owner.NOBODY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def decide(
         if entry is None:
             out.append(keep(hop))  # it went with the carrier, say
             continue
-        state, owner = entry
+        state, owner, _ = entry
         if owner is Owner.OTHER or state & (neighbour.PERMANENT | neighbour.NOARP) or not state & neighbour.VALID:
             continue
         if state == neighbour.PROBE and hop in silent:
@@ -121,6 +120,7 @@ class Keeper:
         self._running: asyncio.Task | None = None
         self._next_round = 0.0
         self.counts = Counts()
+        self._watch = NeighbourWatch()
         if not self._managing:
             log.info("this kernel cannot manage neighbours (NTF_EXT_MANAGED, 5.16): the daemon asks for them itself")
 
@@ -173,7 +173,12 @@ class Keeper:
         if refused := neighbour.send(self._socket, requests):
             log.debug("%d of %d requests were refused", refused, len(requests))
         self.counts = _count(used, table)
+        self._watch.look(used, table)
         return idle
+
+    def changes(self) -> list[Notice]:
+        """What has become of the next hops in the rounds since this was last called."""
+        return self._watch.take()
 
     def release_all(self) -> None:
         """Make every entry that we manage an ordinary one."""
@@ -230,7 +235,7 @@ class Keeper:
         waiting = neighbour.STALE | neighbour.DELAY
         self._asked = {
             hop: now if state & waiting else self._asked.get(hop, now)
-            for hop, (state, _) in table.items()
+            for hop, (state, _, _) in table.items()
             if state & (waiting | neighbour.PROBE)
         }
         return {hop for hop, since in self._asked.items() if now - since >= UNANSWERED_S}
@@ -239,7 +244,7 @@ class Keeper:
 def _count(used: Iterable[NextHop], table: Mapping[NextHop, Entry]) -> Counts:
     managed = resolved = unresolved = 0
     for hop in used:
-        state, owner = table.get(hop, _ABSENT)
+        state, owner, _ = table.get(hop, ABSENT)
         managed += owner is Owner.US
         resolved += state & neighbour.VALID != 0
         unresolved += state & neighbour.VALID == 0

@@ -22,6 +22,7 @@ def sizes(cpus: int, cache_sets: int) -> dict[str, int]:
         "guard": 3 * 8,
         "coherence": 128,
         "route_census": 2 * 256 * 8 + 2 * 4,
+        "route_churn": 2 * 256 * 8,
         "low_interfaces": 44 * known["LOW_IFINDEXES"],
         "own_source_bits": 8 * known["OWN_SOURCE_WORDS"],
         "blocks4": 8 * known["BLOCKS"],
@@ -43,7 +44,7 @@ def cache_bytes(cpus: int, cache_sets: int) -> int:
     return 2 * limits()["CACHE_LINE"] * cache_sets * cpus
 
 
-_PER_PROGRAM = {"cache4", "cache6", "route_census"}
+_PER_PROGRAM = {"cache4", "cache6", "route_census", "route_churn"}
 """Not pinned: what they hold is void with the program."""
 
 

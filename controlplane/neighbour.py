@@ -43,6 +43,8 @@ _MESSAGE = struct.Struct("=IHHIIBBHiHBBHH")  # nlmsghdr, ndmsg, and the header o
 _DST_LENGTH = {socket.AF_INET: 8, socket.AF_INET6: 20}
 _MARK = attribute(NDA_PROTOCOL, bytes([OUR_PROTOCOL])) + attribute(NDA_FLAGS_EXT, struct.pack("=I", NTF_EXT_MANAGED))
 """How the kernel ends the message of an entry that we manage (neigh_fill_info)."""
+_ETHERNET_LLADDR = struct.pack("=HH", 4 + 6, NDA_LLADDR)
+"""How the attribute begins that follows the address of an entry with a MAC."""
 _USER_HZ = os.sysconf("SC_CLK_TCK")
 
 
@@ -58,6 +60,17 @@ class Owner(enum.IntEnum):
 class Entry(NamedTuple):
     state: int
     owner: Owner
+    lladdr: bytes = b""
+    """empty: unknown"""
+
+
+ABSENT = Entry(0, Owner.NOBODY)
+"""The kernel has none"""
+
+
+def state_name(entry: Entry) -> str:
+    """As in `ip neigh`, in lower case."""
+    return "absent" if entry == ABSENT else STATES.get(entry.state, str(entry.state))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +158,14 @@ def parse(data: bytes, table: dict[NextHop, Entry]) -> None:
         if kind == RTM_NEWNEIGH and family in _DST_LENGTH:
             start = offset + _MESSAGE.size
             if dst_kind == NDA_DST and dst_length == _DST_LENGTH[family] and data[after - 16 : after] == mark:
-                address, owner = data[start : start + dst_length - 4], Owner.US
+                link = start + dst_length - 4
+                address, owner = data[start:link], Owner.US
+                lladdr = data[link + 4 : link + 10] if data[link : link + 4] == _ETHERNET_LLADDR else b""
             else:
                 fields = dict(attributes(data[start - 4 : after]))
-                address, owner = fields.get(NDA_DST, b""), _owner(flags, fields)
+                address, owner, lladdr = fields.get(NDA_DST, b""), _owner(flags, fields), fields.get(NDA_LLADDR, b"")
             if len(address) == _DST_LENGTH[family] - 4:
-                table[NextHop(ifindex, family, address)] = Entry(state, owner)
+                table[NextHop(ifindex, family, address)] = Entry(state, owner, lladdr)
         offset = (after + 3) & ~3
 
 

@@ -88,6 +88,11 @@ class Ports:
                 level = _LEVELS.get(state[0], logging.INFO)
                 log.log(level, "port %s is %s%s", name, state[0], f": {state[1]}" if state[1] else "")
 
+    @property
+    def states(self) -> dict[str, tuple[PortState, str]]:
+        """Name -> state and reason, as last noted."""
+        return dict(self._states)
+
     def refused(self) -> dict[str, str]:
         """Port -> reason, of the ports that cannot be attached."""
         return {name: reason for name, (state, reason) in self._states.items() if state is PortState.UNSUPPORTED}

@@ -49,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
         commands, "neighbours", _neighbours, "the next hops that carry traffic, and how fresh they are"
     )
     neighbours.add_argument("--json", action="store_true", help="the stable form, for programs")
+    monitor = _command(commands, "monitor", _monitor, "what happens, from now on, a line for each event")
+    monitor.add_argument("--json", action="store_true", help="a JSON object for each event")
+    monitor.add_argument("--follow", action="store_true", help="wait for a daemon, also when it goes away")
+    _command(commands, "top", _top, "a full screen of what the router does at this moment")
     attach = _command(commands, "attach", _attach, "put a port on the fast path")
     attach.add_argument("port", metavar="PORT")
     attach.add_argument("--mode", default="", help="native or generic; default: as configured")
@@ -147,6 +151,18 @@ def _show(args: argparse.Namespace, reply: dict, printer: str) -> int:
 
     (render.print_json if args.json else getattr(render, printer))(reply)
     return 0
+
+
+def _monitor(args: argparse.Namespace) -> int:
+    from xdprouter import monitor
+
+    return monitor.run(Instance(args.netns), args.json, args.follow)
+
+
+def _top(args: argparse.Namespace) -> int:
+    from xdprouter import top
+
+    return top.run(Instance(args.netns))
 
 
 def _attach(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 """Asks the daemon of an instance."""
 
 import socket
+from pathlib import Path
 
 from xdprouter import api
 from xdprouter.errors import NoDaemon, XdprouterError
@@ -14,7 +15,7 @@ def ask(instance: Instance, request: api.Request) -> dict:
     """The reply as a table. Raises NoDaemon, or XdprouterError with the daemon's own words."""
     import zmq  # the commands that ask nobody do without it
 
-    check_listening(instance)
+    check_listening(instance, instance.socket)
     with zmq.Context() as context, context.socket(zmq.REQ) as sock:
         sock.setsockopt(zmq.LINGER, 0)
         sock.connect(f"ipc://{instance.socket}")
@@ -27,11 +28,11 @@ def ask(instance: Instance, request: api.Request) -> dict:
             raise XdprouterError(str(error)) from None
 
 
-def check_listening(instance: Instance) -> None:
-    """Raises NoDaemon, or XdprouterError: pyzmq would wait for ever for a socket that nobody serves."""
+def check_listening(instance: Instance, path: Path) -> None:
+    """Raises NoDaemon or XdprouterError: pyzmq would wait for ever for a socket that nobody serves."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
-            probe.connect(str(instance.socket))
+            probe.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             instance.check_netns()
             option = f" --netns {instance.netns}" if instance.netns else ""
@@ -40,5 +41,5 @@ def check_listening(instance: Instance) -> None:
             ) from None
         except PermissionError:
             raise XdprouterError(
-                f"not allowed to use {instance.socket}: be root, or a member of the daemon's control_group"
+                f"not allowed to use {path}: be root, or a member of the daemon's control_group"
             ) from None

@@ -23,6 +23,7 @@ from controlplane.errors import AttachError, ControlPlaneError, DataplaneError
 from controlplane.features import NONE, Feature
 from controlplane.keeper import Keeper
 from controlplane.memory import LARGEST, cache_bytes
+from controlplane.notices import Notice
 from controlplane.pins import PinDirectory
 from controlplane.planner import needed_features
 from controlplane.port_guard import GuardPolicy
@@ -31,11 +32,13 @@ from controlplane.reconcile import Mode, PortState
 from controlplane.source import verdicts
 from controlplane.tags import words
 from controlplane.vrf import has_route
-from xdprouter import __version__, api
+from xdprouter import __version__, api, events
 from xdprouter.config import MODES, Config, PortConfig, checked
 from xdprouter.errors import UsageError, XdprouterError
 from xdprouter.explain.handler import Explaining
 from xdprouter.instance import Instance
+from xdprouter.publisher import Publisher
+from xdprouter.reporter import event_of
 from xdprouter.server import Server
 
 log = logging.getLogger("xdprouter")
@@ -120,7 +123,8 @@ class Daemon:
         self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
         self._keeper = Keeper(config.neighbour_idle_s)
         guard = GuardPolicy(config.guard)
-        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, self._keeper, guard)
+        self._publisher = Publisher(instance, config.control_group)
+        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, self._keeper, guard, self._report)
         self._explaining = Explaining(self._engine, dataplane, instance.netns)
         self._started = time.monotonic()
         self._detach = config.on_exit == "detach"
@@ -128,6 +132,11 @@ class Daemon:
 
     async def run(self) -> bool:
         """Serve until told to stop. Returns whether the ports were taken off XDP for good."""
+        # Open before anything happens, so that whoever waits for a daemon hears how its ports come up.
+        with self._publisher:
+            return await self._run()
+
+    async def _run(self) -> bool:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -145,6 +154,7 @@ class Daemon:
         engine = asyncio.create_task(self._engine.run())
         stop = asyncio.create_task(self._stop.wait())
         ready = asyncio.create_task(self._engine.ready.wait())
+        alive = asyncio.create_task(self._publisher.keep_alive())
         try:
             await asyncio.wait({engine, ready}, return_when=asyncio.FIRST_COMPLETED)
             if engine.done():
@@ -154,17 +164,26 @@ class Daemon:
             async with Server(self._instance, self._config.control_group, handlers) as server:
                 serve = asyncio.create_task(server.serve())
                 log.info("instance %s is ready, program id %d", self._instance.name, self._dataplane.program_id)
+                self._announce("started", f"xdprouter {__version__} is ready")
                 done, _ = await asyncio.wait({engine, serve, stop}, return_when=asyncio.FIRST_COMPLETED)
                 serve.cancel()
                 for task in done - {stop}:
                     task.result()
         finally:
-            for task in (engine, stop, ready):
+            for task in (engine, stop, ready, alive):
                 task.cancel()
             await self._keeper.stop(release=self._detach)
             await self._explaining.close()
-        log.info("stopping; ports are %s", "detached" if self._detach else "left forwarding")
+        ports = "detached" if self._detach else "left forwarding"
+        log.info("stopping; ports are %s", ports)
+        self._announce("stopping", f"ports are {ports}")
         return self._detach
+
+    def _report(self, notice: Notice) -> None:
+        self._publisher.publish(event_of(notice))
+
+    def _announce(self, state: str, text: str) -> None:
+        self._publisher.publish(events.Daemon(state, self._dataplane.program_id, text))
 
     def _refuse_if_useless(self) -> None:
         """End at once when every port was refused: nothing is gained by waiting."""

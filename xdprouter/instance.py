@@ -29,6 +29,7 @@ class Instance:
         self.name = name
         self.directory = RUN_ROOT / name
         self.socket = self.directory / "control.sock"
+        self.events_socket = self.directory / "events.sock"
 
     def check_netns(self) -> None:
         """Raises UsageError if the namespace does not exist."""

@@ -8,6 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from xdprouter.quantity import duration as _duration
+from xdprouter.quantity import si as _si
+
 _STATE_STYLE = {
     "active": "green",
     "down": "yellow",
@@ -16,6 +19,7 @@ _STATE_STYLE = {
     "slow": "yellow",
     "unsupported": "red",
 }
+
 _NEIGHBOUR_STYLE = {
     "reachable": "green",
     "permanent": "green",
@@ -225,19 +229,3 @@ def _guard(guard: dict) -> str:
 
 def _packets(ingress: dict, prefix: str) -> int:
     return sum(traffic["packets"] for verdict, traffic in ingress.items() if verdict.startswith(prefix))
-
-
-def _si(value: float) -> str:
-    for unit in ("", "k", "M", "G"):
-        if value < 1000:
-            return f"{value:.0f}" if not unit else f"{value:.1f}{unit}"
-        value /= 1000
-    return f"{value:.1f}T"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -2,19 +2,16 @@
 """The control socket: one request in, one reply out, whatever the request looks like."""
 
 import asyncio
-import grp
 import inspect
 import logging
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import zmq
 import zmq.asyncio
 
 from xdprouter import api
-from xdprouter.errors import UsageError
 from xdprouter.instance import Instance
+from xdprouter.local_socket import bind
 
 log = logging.getLogger("xdprouter.server")
 
@@ -43,15 +40,7 @@ class Server:
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 500)
         self._socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_FRAME_READ)
-        # Under its own name nobody ever sees the socket with other permissions than it is to have.
-        unnamed = self._instance.socket.with_suffix(".new")
-        previous = os.umask(0o177)
-        try:
-            self._socket.bind(f"ipc://{unnamed}")
-        finally:
-            os.umask(previous)
-        _give_to_group(self._instance.directory, unnamed, self._group)
-        unnamed.rename(self._instance.socket)
+        bind(self._socket, self._instance.socket, self._group)
         return self
 
     async def __aexit__(self, *_) -> None:
@@ -87,18 +76,3 @@ class Server:
         except Exception:
             log.exception("a request failed unexpectedly")
             return api.encode_error(api.ApiError("internal", "the daemon failed on this request; its log says why"))
-
-
-def _give_to_group(directory: Path, unnamed: Path, group: str) -> None:
-    """Let the members of `group`, if it exists, reach the socket in the directory; root alone otherwise."""
-    try:
-        gid = grp.getgrnam(group).gr_gid
-    except KeyError:
-        log.info("no group %s: the control socket is root's alone", group)
-        os.chmod(directory, 0o700)
-        return
-    except OSError as error:
-        raise UsageError(f"control_group {group}: {error}") from error
-    for path, mode in ((directory, 0o750), (unnamed, 0o660)):
-        os.chown(path, 0, gid)
-        os.chmod(path, mode)

@@ -7,12 +7,14 @@ import asyncio
 import pytest
 
 from controlplane import settings
+from controlplane.churn import ChurnMeter
 from controlplane.dataplane import Dataplane
 from controlplane.events import RoutesNoted, SettingsChanged, Synced
 from controlplane.guard import GuardWatch
 from controlplane.monitor import NetlinkMonitor
 from controlplane.netlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkSocket, messages
 from controlplane.notes import BY_SOURCE, BY_TOS, MULTIPATH, RouteNotes
+from controlplane.notices import ChurnRate
 from tests.bpf.network import Namespace
 
 
@@ -200,6 +202,20 @@ def test_a_thousand_routes_leave_the_socket_empty(listener):
     listener.ns.ip(*(f"route add 198.18.{n // 256}.{n % 256}/32 via 10.0.0.2" for n in range(1000)))
     assert listener.noted() == (RouteNotes(), 0)
     assert listener.dataplane.route_changes()[0] - before == 1000
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_routes_are_counted_by_protocol_as_they_come_and_go(listener, family):
+    prefix = "198.18.{}.0/24" if family == 4 else "2001:db8:{:x}::/48"
+    add = [f"route add blackhole {prefix.format(n)} proto bgp" for n in range(20)]
+    replace = [f"route replace unreachable {prefix.format(n)} proto bgp" for n in range(3)]
+    delete = [f"route del {prefix.format(n)} proto bgp" for n in range(3, 8)]
+    other = [f"route add blackhole {prefix.format(99)} proto 77"]
+    meter = ChurnMeter(listener.dataplane._memory.view("route_churn"))
+    meter.sample(0.0)
+    listener.ns.ip(*add, *replace, *delete, *other, family=family)
+    churn = meter.sample(1.0)
+    assert churn.rates == {"bgp": ChurnRate(23.0, 5.0), "protocol_77": ChurnRate(1.0, 0.0)}
 
 
 # --- the monitor's events ---------------------------------------------------------------------------

@@ -37,6 +37,7 @@ MEMORY = {  # C type of each map of one value, and how many of them
     "blocks4": ("struct block", "BLOCKS"),
     "blocks6": ("struct block", "BLOCKS"),
     "route_census": ("struct route_census", "1"),
+    "route_churn": ("struct route_churn", "1"),
     "neighbour_generations": ("u32", "ADJACENCY_SETS"),
     "adjacencies": ("struct adjacency", "ADJACENCY_SETS * ADJACENCY_WAYS * CPUS"),
     "cache4": ("union set4", "CACHE_SETS * CPUS"),

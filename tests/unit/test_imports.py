@@ -48,6 +48,7 @@ def test_only_daemon_bench_and_doctor_import_controlplane(path):
     daemon's."""
     allowed = {
         "xdprouter/daemon.py": {"xdprouter", "controlplane"},
+        "xdprouter/reporter.py": {"xdprouter", "controlplane"},
         "xdprouter/cli.py": {"xdprouter", "lab"},
         "xdprouter/explain/handler.py": {"xdprouter", "controlplane"},
     }
@@ -105,6 +106,8 @@ print("\\n" + json.dumps([code, sorted({name.split(".")[0] for name in sys.modul
         (["run", "--help"], 0),
         (["status"], 3),
         (["ports", "--json"], 3),
+        (["monitor"], 3),
+        (["top"], 3),
         (["stop"], 3),
         (["lab", "list"], 0),
         (["bench", "--help"], 0),

@@ -18,13 +18,16 @@ V4 = NextHop(3, socket.AF_INET, socket.inet_aton("10.2.0.2"))
 V6 = NextHop(4, socket.AF_INET6, socket.inet_pton(socket.AF_INET6, "fe80::1"))
 NDMSG = struct.Struct("=BBHiHBB")
 PROBES = 4
+MAC = bytes.fromhex("020000000102")
 
 
-def message(hop: NextHop, state: int, *more: bytes, flags: int = 0, kind: int = neighbour.RTM_NEWNEIGH) -> bytes:
+def message(
+    hop: NextHop, state: int, *more: bytes, flags: int = 0, kind: int = neighbour.RTM_NEWNEIGH, lladdr: bytes = MAC
+) -> bytes:
     """As the kernel dumps an entry; `more`: attributes behind the usual ones."""
     body = NDMSG.pack(hop.family, 0, 0, hop.ifindex, state, flags, 1) + attribute(neighbour.NDA_DST, hop.address)
     if state & neighbour.VALID:
-        body += attribute(neighbour.NDA_LLADDR, bytes.fromhex("020000000102"))
+        body += attribute(neighbour.NDA_LLADDR, lladdr)
     body += attribute(neighbour.NDA_CACHEINFO, struct.pack("=IIII", 250, 1, 2, 1))
     body += attribute(PROBES, bytes(4)) + b"".join(more)
     return HEADER.pack(HEADER.size + len(body), kind, 2, 1, 0) + body
@@ -63,7 +66,14 @@ def parsed(data: bytes) -> dict[NextHop, Entry]:
     ],
 )
 def test_whose_an_entry_is(hop, more, flags, owner):
-    assert parsed(message(hop, neighbour.STALE, *more, flags=flags)) == {hop: Entry(neighbour.STALE, owner)}
+    assert parsed(message(hop, neighbour.STALE, *more, flags=flags)) == {hop: Entry(neighbour.STALE, owner, MAC)}
+
+
+@pytest.mark.parametrize("more", [(), (OURS, MANAGED)], ids=["an ordinary one", "ours"])
+def test_no_part_of_an_address_that_is_no_mac_is_taken_for_one(more):
+    entry = parsed(message(V4, neighbour.STALE, *more, lladdr=bytes(range(20))))[V4]
+    assert entry.lladdr in (b"", bytes(range(20)))
+    assert parsed(message(V4, neighbour.FAILED, *more))[V4].lladdr == b""
 
 
 def test_all_entries_of_a_buffer_and_nothing_else():
@@ -77,7 +87,7 @@ def test_all_entries_of_a_buffer_and_nothing_else():
         + bytes(4)
     )
     assert parsed(buffer) == {
-        V4: Entry(neighbour.REACHABLE, Owner.US),
+        V4: Entry(neighbour.REACHABLE, Owner.US, MAC),
         V6: Entry(neighbour.FAILED, Owner.NOBODY),
     }
 

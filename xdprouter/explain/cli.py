@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
 
     from xdprouter import client
 
-    client.check_listening(instance)
+    client.check_listening(instance, instance.socket)
     if args.pcap:
         from xdprouter.explain import capture
 
