@@ -170,7 +170,7 @@ class Engine:
     def _tick(self) -> None:
         self._known.tick()
         self._guard.poll()
-        self._ports.sample(self._dataplane)
+        self._ports.sample(self._dataplane, self._known.by_name())
 
     def _fib_change(self) -> tuple[tuple[int, int], float]:
         """(what moves with the FIB, seconds since a route changed)"""

@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 
+from controlplane.accounting import Accounting
 from controlplane.cache import Cache, cache_sets
 from controlplane.counters import PortCounters
 from controlplane.dataplane import Dataplane, table_cpus
@@ -259,6 +260,19 @@ def _port(view: PortView, snapshot: Snapshot) -> api.Port:
         redirect_errors=counters.redirect_errors,
         fib_codes={str(code): number for code, number in counters.fib_codes.items()},
         rates=api.Rates(**{key: round(value, 1) for key, value in dataclasses.asdict(view.rates).items()}),
+        cache_hits=counters.cache_hits,
+        accounting=_accounting(view.accounting),
+    )
+
+
+def _accounting(found: Accounting | None) -> api.Accounting | None:
+    if found is None:
+        return None
+    return api.Accounting(
+        since_s=round(found.since_s, 3),
+        kernel=api.LinkStats(**dataclasses.asdict(found.kernel)),
+        received=api.Received(**dataclasses.asdict(found.received)),
+        sent=api.Sent(**dataclasses.asdict(found.sent)),
     )
 
 
