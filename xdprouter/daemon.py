@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import time
+from contextlib import nullcontext
 
 from controlplane.accounting import Accounting
 from controlplane.cache import Cache, cache_sets
@@ -28,9 +29,10 @@ from controlplane.port_guard import GuardPolicy
 from controlplane.ports import PortView
 from controlplane.reconcile import Mode
 from controlplane.source import verdicts
-from xdprouter import __version__, api
-from xdprouter.config import MODES, Config, PortConfig, checked
+from xdprouter import __version__, api, exporter
+from xdprouter.config import MODES, Config, PortConfig, checked, metrics_address
 from xdprouter.errors import UsageError, XdprouterError
+from xdprouter.exporter import Exporter
 from xdprouter.instance import Instance
 from xdprouter.server import Server
 
@@ -41,14 +43,17 @@ def run(instance: Instance, config: Config) -> int:
     """Be the daemon until SIGTERM, SIGINT or a stop request. Returns the exit code."""
     if os.geteuid() != 0:
         raise XdprouterError("not root: the daemon loads BPF programs; run it with sudo or from systemd")
+    home = exporter.here()
     instance.enter()
     lock = instance.lock()
     pins = PinDirectory(instance.directory)
     nothing_stays = False
     try:
-        dataplane = make_dataplane(pins, config.cache_entries)
-        nothing_stays = asyncio.run(Daemon(instance, config, dataplane).run())
-        dataplane.close()
+        # The metrics first: an address that is in use changes nothing of what an earlier daemon left.
+        with _exporter(config, home) as metrics:
+            dataplane = make_dataplane(pins, config.cache_entries)
+            nothing_stays = asyncio.run(Daemon(instance, config, dataplane, metrics).run())
+            dataplane.close()
     except ControlPlaneError as error:
         raise XdprouterError(str(error)) from error
     finally:
@@ -57,7 +62,12 @@ def run(instance: Instance, config: Config) -> int:
             pins.remove()
             shutil.rmtree(instance.directory, ignore_errors=True)
         os.close(lock)
+        os.close(home)
     return 0
+
+
+def _exporter(config: Config, home: int) -> Exporter | nullcontext[None]:
+    return Exporter(metrics_address(config.metrics), home) if config.metrics else nullcontext()
 
 
 def make_dataplane(pins: PinDirectory, cache_entries: int) -> Dataplane:
@@ -98,8 +108,9 @@ def _available_bytes() -> int:
 class Daemon:
     """Answers requests with what the engine knows and does."""
 
-    def __init__(self, instance: Instance, config: Config, dataplane: Dataplane):
+    def __init__(self, instance: Instance, config: Config, dataplane: Dataplane, metrics: Exporter | None = None):
         self._instance = instance
+        self._metrics = metrics
         self._config = config
         self._dataplane = dataplane
         self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
@@ -135,6 +146,8 @@ class Daemon:
             self._refuse_if_useless()
             async with Server(self._instance, self._config.control_group, handlers) as server:
                 serve = asyncio.create_task(server.serve())
+                if self._metrics:
+                    self._metrics.serve(self.status)
                 log.info("instance %s is ready, program id %d", self._instance.name, self._dataplane.program_id)
                 done, _ = await asyncio.wait({engine, serve, stop}, return_when=asyncio.FIRST_COMPLETED)
                 serve.cancel()
