@@ -144,7 +144,10 @@ class Account:
             self._begin(now)
         first = self._first
         return Accounting(
-            since_s=now.at - first.at, kernel=now.stats, received=self._received(first, now), sent=self._sent(first, now)
+            since_s=now.at - first.at,
+            kernel=now.stats,
+            received=self._received(first, now),
+            sent=self._sent(first, now),
         )
 
     def _received(self, first: Reading, now: Reading) -> Received:
