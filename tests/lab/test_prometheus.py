@@ -136,7 +136,7 @@ def prometheus(office, tmp_path):
 FORWARD = 'xdprouter_port_ingress_packets_total{port="west_a",verdict="forward"}'
 
 
-def test_prometheus_scrapes_a_router_with_frr(lab, r2, prometheus):
+def test_prometheus_scrapes_a_router_with_frr(lab, office, r2, prometheus):
     wait_until(prometheus.is_up, PATIENCE_S, "the first scrape")
     with stream(lab, "h1", "h2", "10.2.0.2", 1000) as flow:
         wait_until(lambda: (prometheus.value(f"rate({FORWARD}[10s])") or 0) > 0, PATIENCE_S, "a rate")
@@ -153,6 +153,9 @@ def test_prometheus_scrapes_a_router_with_frr(lab, r2, prometheus):
         "FRR's routes",
     )
     assert prometheus.value("xdprouter_in_sync") == 1
+    with namespace.entered(office), urllib.request.urlopen(f"http://{METRICS}/metrics", timeout=30) as answer:
+        done = subprocess.run(["promtool", "check", "metrics"], input=answer.read(), capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert prometheus.value('count(xdprouter_port_state{state="active"} == 1)') == 4
     sent_by = 'xdprouter_port_transmit_packets_total{port="east_a"}'
     assert prometheus.value(sent_by) >= prometheus.value('xdprouter_port_egress_packets_total{port="east_a"}') > 0
