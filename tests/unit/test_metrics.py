@@ -23,8 +23,8 @@ DASHBOARD = ROOT / "contrib" / "grafana" / "xdprouter.json"
 RULES = ROOT / "contrib" / "prometheus" / "xdprouter.rules.yml"
 RULES_TEST = ROOT / "tests" / "contrib" / "xdprouter.rules.test.yml"
 SAMPLES = {metric.sample_name for metric in METRICS} | set(PROCESS)
-BYTES_A_PORT = 16_000
-"""of text; what 255 ports send is about four million"""
+BYTES_A_PORT = 10_000
+"""of text"""
 
 promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian package prometheus) is not here")
 
