@@ -5,10 +5,12 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-# python3-bpfcc is BCC; linux-libc-dev the kernel's user API headers it compiles with; from qemu on, for tests/vm.
+# python3-bpfcc is BCC; linux-libc-dev the kernel's user API headers it compiles with; qemu to zstd are for
+# tests/vm. prometheus is for the tests, which start their own: its service is masked before it is installed here, and stays
+# so until `systemctl unmask prometheus`.
 PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
             traceroute tcpdump iputils-ping procps util-linux mount \
-            qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring
+            qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
 
 .PHONY: setup demo test test-vm lint bench scale conformance coherence clean
 
@@ -21,6 +23,10 @@ $(STAMP): pyproject.toml Makefile
 	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing+=($$package); \
 	done; \
 	if (($${#missing[@]})); then \
+	    if [[ " $${missing[*]} " == *" prometheus "* ]]; then \
+	        mkdir -p /etc/systemd/system; \
+	        ln -sfn /dev/null /etc/systemd/system/prometheus.service; \
+	    fi; \
 	    apt-get update -qq; \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
 	fi

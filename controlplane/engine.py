@@ -198,7 +198,7 @@ class Engine:
     def _tick(self) -> None:
         self._known.tick()
         self._guard.poll()
-        self._ports.sample(self._dataplane)
+        self._ports.sample(self._dataplane, self._known.by_name())
         if churn := self._dataplane.churn.sample(time.monotonic()):
             self._listener(churn)
         for change in self._keeper.changes():

@@ -6,9 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controlplane.accounting import Account, Accounting, Reading
 from controlplane.counters import PortCounters, Rates, rates
 from controlplane.dataplane import Dataplane
 from controlplane.link import Link
+from controlplane.link_stats import LinkStatsReader
 from controlplane.reconcile import Desired, Mode, Plan, PortState, transmit_refusal
 from controlplane.stack import Stack
 
@@ -31,6 +33,8 @@ class PortView:
     link: Link | None
     counters: PortCounters
     rates: Rates
+    accounting: Accounting | None
+    """None while the device is absent"""
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Ports:
         self.modes: dict[str, Mode] = dict(wished)
         self._failures: dict[str, _Failure] = {}
         self._samples: dict[str, _Sample] = {}
+        self._accounts: dict[str, Account] = {}
+        self._link_stats = LinkStatsReader()
         self._sampled_at = 0.0
         self._states: dict[str, tuple[PortState, str]] = {}
 
@@ -64,7 +70,7 @@ class Ports:
     def forget(self, name: str) -> bool:
         """False if it was not wished."""
         known = self.modes.pop(name, None) is not None
-        for table in (self._failures, self._samples, self._states):
+        for table in (self._failures, self._samples, self._accounts, self._states):
             table.pop(name, None)
         return known
 
@@ -104,8 +110,8 @@ class Ports:
             if state in (PortState.ABSENT, PortState.UNSUPPORTED)
         ]
 
-    def sample(self, dataplane: Dataplane) -> None:
-        """Read the counters, for the rates since a reading about a second before."""
+    def sample(self, dataplane: Dataplane, links: Mapping[str, Link]) -> None:
+        """Read the counters, for the rates since a reading about a second before and for the accounts."""
         now = time.monotonic()
         if now - self._sampled_at < SAMPLE_S:
             return
@@ -117,11 +123,13 @@ class Ports:
             last = self._samples.get(name)
             rate = rates(last.counters, counters, now - last.at) if last else Rates()
             self._samples[name] = _Sample(now, counters, rate)
+            self._account(name, links.get(name), counters)
 
     def view(self, name: str, dataplane: Dataplane, link: Link | None) -> PortView:
         state, reason = self._states[name]
         slot = dataplane.owners()[name]
         sample = self._samples.get(name)
+        counters = dataplane.counters(slot)
         return PortView(
             name=name,
             state=state,
@@ -129,8 +137,9 @@ class Ports:
             mode=self.modes[name],
             slot=slot,
             link=link,
-            counters=dataplane.counters(slot),
+            counters=counters,
             rates=sample.rates if sample else Rates(),
+            accounting=self._account(name, link, counters),
         )
 
     def refusals(self) -> dict[str, str]:
@@ -139,6 +148,16 @@ class Ports:
             name: reason or ("" if state is PortState.ACTIVE else str(state))
             for name, (state, reason) in self._states.items()
         }
+
+    def _account(self, name: str, link: Link | None, counters: PortCounters) -> Accounting | None:
+        stats = self._link_stats.read(link.ifindex) if link else None
+        if link is None or stats is None:
+            self._accounts.pop(name, None)
+            return None
+        reading = Reading(time.monotonic(), link.ifindex, counters, stats)
+        account = self._accounts.setdefault(name, Account(reading))
+        account.take(reading)
+        return account.at(reading)
 
     def _state(self, name: str, desired: Desired, stack: Stack) -> tuple[PortState, str]:
         link = desired.links.get(name)

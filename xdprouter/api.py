@@ -126,6 +126,55 @@ class Rates:
 
 
 @dataclass(frozen=True)
+class LinkStats:
+    rx_packets: int
+    tx_packets: int
+    rx_bytes: int
+    tx_bytes: int
+    rx_errors: int
+    tx_errors: int
+    rx_dropped: int
+    tx_dropped: int
+
+
+@dataclass(frozen=True)
+class Received:
+    """Frames; packets = forwarded + dropped + passed + unseen."""
+
+    packets: int
+    forwarded: int
+    dropped: int
+    passed: int
+    unseen: int
+    kernel_counts_xdp: bool | None
+    """whether the kernel's own counter includes what was forwarded or dropped; null: not known yet"""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Frames; packets = redirected - lost + slow - dropped."""
+
+    packets: int
+    redirected: int
+    lost: int
+    slow: int
+    dropped: int
+    kernel_counts_xdp: bool | None
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """What crossed the wire, by fast and slow path together."""
+
+    since_s: float
+    """the sums of `received` and `sent` began so long ago"""
+    kernel: LinkStats
+    """as `ip -s link`, since the device exists"""
+    received: Received
+    sent: Sent
+
+
+@dataclass(frozen=True)
 class Port:
     name: str
     ifindex: int | None
@@ -145,6 +194,10 @@ class Port:
     fib_codes: dict[str, int]
     """raw return codes of bpf_fib_lookup"""
     rates: Rates
+    cache_hits: int = 0
+    """packets that came in here and for which the FIB was not asked"""
+    accounting: Accounting | None = None
+    """null while the device is absent"""
 
 
 @dataclass(frozen=True)

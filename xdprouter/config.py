@@ -2,6 +2,7 @@
 """The configuration: a TOML file, the command line over it. Every key has a default, unknown keys are errors."""
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -46,6 +47,8 @@ class Config:
     """bytes for link events that wait while the daemon is busy"""
     neighbour_idle_s: int = 60
     """a next hop without fast-path traffic for so long is no longer kept fresh"""
+    metrics: str = ""
+    """address and port that Prometheus finds the metrics at, such as 127.0.0.1:9474 or [::1]:9474; empty: nowhere"""
     port: tuple[PortConfig, ...] = field(default=())
 
     def modes(self) -> dict[str, str]:
@@ -88,6 +91,8 @@ def checked(config: Config) -> Config:
     if config.neighbour_idle_s not in NEIGHBOUR_IDLE_S:
         limits = f"at least {NEIGHBOUR_IDLE_S.start} and at most {NEIGHBOUR_IDLE_S.stop - 1} seconds"
         raise UsageError(f"neighbour_idle_s is {config.neighbour_idle_s}: {limits}")
+    if config.metrics:
+        metrics_address(config.metrics)
     if not _is_name(config.control_group, _GROUP_NAME):
         raise UsageError(f"control_group {config.control_group!r} cannot be the name of a group")
     if len(config.port) > MAX_PORTS:
@@ -102,6 +107,19 @@ def checked(config: Config) -> Config:
             raise UsageError(f"port {port.name} is given twice")
         seen.add(port.name)
     return config
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """(address, port) of `127.0.0.1:9474` or `[::1]:9474`; raises UsageError. Names are not looked up."""
+    host, _, port = text.rpartition(":")
+    try:
+        bracketed = host.startswith("[") and host.endswith("]")
+        address = ipaddress.IPv6Address(host[1:-1]) if bracketed else ipaddress.IPv4Address(host)
+        if not re.fullmatch("[0-9]{1,5}", port) or int(port) not in range(1, 1 << 16) or "%" in host:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"metrics is {text!r}: must be address:port, such as 127.0.0.1:9474 or [::1]:9474") from None
+    return str(address), int(port)
 
 
 def _is_name(text: str, pattern: re.Pattern) -> bool:

@@ -14,7 +14,9 @@ import shutil
 import signal
 import socket
 import time
+from contextlib import nullcontext
 
+from controlplane.accounting import Accounting
 from controlplane.cache import Cache, cache_sets
 from controlplane.counters import PortCounters
 from controlplane.dataplane import Dataplane, table_cpus
@@ -32,10 +34,11 @@ from controlplane.reconcile import Mode, PortState
 from controlplane.source import verdicts
 from controlplane.tags import words
 from controlplane.vrf import has_route
-from xdprouter import __version__, api, events
-from xdprouter.config import MODES, Config, PortConfig, checked
+from xdprouter import __version__, api, events, exporter
+from xdprouter.config import MODES, Config, PortConfig, checked, metrics_address
 from xdprouter.errors import UsageError, XdprouterError
 from xdprouter.explain.handler import Explaining
+from xdprouter.exporter import Exporter
 from xdprouter.instance import Instance
 from xdprouter.publisher import Publisher
 from xdprouter.reporter import event_of
@@ -48,14 +51,17 @@ def run(instance: Instance, config: Config) -> int:
     """Be the daemon until SIGTERM, SIGINT or a stop request. Returns the exit code."""
     if os.geteuid() != 0:
         raise XdprouterError("not root: the daemon loads BPF programs; run it with sudo or from systemd")
+    home = exporter.here()
     instance.enter()
     lock = instance.lock()
     pins = PinDirectory(instance.directory)
     nothing_stays = False
     try:
-        dataplane = make_dataplane(pins, config.cache_entries, needed_features(config.modes()))
-        nothing_stays = asyncio.run(Daemon(instance, config, dataplane).run())
-        dataplane.close()
+        # The metrics first: an address that is in use changes nothing of what an earlier daemon left.
+        with _exporter(config, home) as metrics:
+            dataplane = make_dataplane(pins, config.cache_entries, needed_features(config.modes()))
+            nothing_stays = asyncio.run(Daemon(instance, config, dataplane, metrics).run())
+            dataplane.close()
     except ControlPlaneError as error:
         raise XdprouterError(str(error)) from error
     finally:
@@ -64,7 +70,12 @@ def run(instance: Instance, config: Config) -> int:
             pins.remove()
             shutil.rmtree(instance.directory, ignore_errors=True)
         os.close(lock)
+        os.close(home)
     return 0
+
+
+def _exporter(config: Config, home: int) -> Exporter | nullcontext[None]:
+    return Exporter(metrics_address(config.metrics), home) if config.metrics else nullcontext()
 
 
 def make_dataplane(pins: PinDirectory, cache_entries: int, features: frozenset[Feature] = NONE) -> Dataplane:
@@ -116,8 +127,9 @@ def _available_bytes() -> int:
 class Daemon:
     """Answers requests with what the engine knows and does."""
 
-    def __init__(self, instance: Instance, config: Config, dataplane: Dataplane):
+    def __init__(self, instance: Instance, config: Config, dataplane: Dataplane, metrics: Exporter | None = None):
         self._instance = instance
+        self._metrics = metrics
         self._config = config
         self._dataplane = dataplane
         self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
@@ -163,6 +175,8 @@ class Daemon:
             self._refuse_if_useless()
             async with Server(self._instance, self._config.control_group, handlers) as server:
                 serve = asyncio.create_task(server.serve())
+                if self._metrics:
+                    self._metrics.serve(self.status)
                 log.info("instance %s is ready, program id %d", self._instance.name, self._dataplane.program_id)
                 self._announce("started", f"xdprouter {__version__} is ready")
                 done, _ = await asyncio.wait({engine, serve, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -305,6 +319,19 @@ def _port(view: PortView, snapshot: Snapshot) -> api.Port:
         redirect_errors=counters.redirect_errors,
         fib_codes={str(code): number for code, number in counters.fib_codes.items()},
         rates=api.Rates(**{key: round(value, 1) for key, value in dataclasses.asdict(view.rates).items()}),
+        cache_hits=counters.cache_hits,
+        accounting=_accounting(view.accounting),
+    )
+
+
+def _accounting(found: Accounting | None) -> api.Accounting | None:
+    if found is None:
+        return None
+    return api.Accounting(
+        since_s=round(found.since_s, 3),
+        kernel=api.LinkStats(**dataclasses.asdict(found.kernel)),
+        received=api.Received(**dataclasses.asdict(found.received)),
+        sent=api.Sent(**dataclasses.asdict(found.sent)),
     )
 
 

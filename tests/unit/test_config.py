@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.source import limits
-from xdprouter.config import Config, PortConfig, checked, load, parse
+from xdprouter.config import Config, PortConfig, checked, load, metrics_address, parse
 from xdprouter.errors import UsageError
 
 
@@ -47,6 +47,7 @@ def test_an_empty_file_gives_every_default(tmp_path):
         cache_entries=262144,
         netlink_receive_buffer=32 << 20,
         neighbour_idle_s=60,
+        metrics="",
         port=(),
     )
 
@@ -59,6 +60,7 @@ def test_every_key_is_read(tmp_path):
         cache_entries = 1000
         netlink_receive_buffer = 65536
         neighbour_idle_s = 5
+        metrics = "[::1]:9474"
         [[port]]
         name = "eth0"
         [[port]]
@@ -73,6 +75,7 @@ def test_every_key_is_read(tmp_path):
         cache_entries=1000,
         netlink_receive_buffer=65536,
         neighbour_idle_s=5,
+        metrics="[::1]:9474",
         port=(PortConfig("eth0"), PortConfig("eth1", "native")),
     )
     assert config.modes() == {"eth0": "generic", "eth1": "native"}
@@ -90,7 +93,7 @@ def test_every_key_is_read(tmp_path):
         (
             {"zzz": 1},
             "known keys: mode, on_exit, guard, control_group, cache_entries, netlink_receive_buffer, "
-            "neighbour_idle_s, port",
+            "neighbour_idle_s, metrics, port",
         ),
         ({"port": [{"nmae": "eth0"}]}, "port: unknown key 'nmae'; did you mean 'name'?"),
         ({"port": [{"name": "eth0", "moed": "native"}]}, "port: unknown key 'moed'; did you mean 'mode'?"),
@@ -284,3 +287,26 @@ def test_any_bytes_are_a_config_or_one_line(tmp_path_factory, data):
         load(path)
     except UsageError as error:
         one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:9474", ("127.0.0.1", 9474)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("[fd00:0::1]:9474", ("fd00::1", 9474)),
+    ],
+)
+def test_where_the_metrics_are(text, address):
+    assert metrics_address(parse({"metrics": text}).metrics) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["9474", ":9474", "127.0.0.1", "127.0.0.1:", "localhost:9474", "::1:9474", "[::1]", "[127.0.0.1]:9474", "127.0.0.1:0",
+     "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:+80", "127.0.0.1:9474 ", " 127.0.0.1:9474", "[fe80::1%eth0]:9474", "1.2.3:9",
+     "127.0.0.1:\uff19474", "http://127.0.0.1:9474", "127.0.0.1:9474/metrics", "127.0.0.1:\n9474"],
+)  # fmt: skip
+def test_an_address_of_the_metrics_that_is_none(text):
+    assert "must be address:port, such as 127.0.0.1:9474" in refused({"metrics": text})
