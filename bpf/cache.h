@@ -61,7 +61,7 @@ MEMORY(union set6, cache6)
 /* The upper bits of a product: only they depend on all bits of the last word, so on an address's last octet. */
 static __always_inline u32 cache_index(u32 hash)
 {
-	return this_cpu() * CACHE_SETS + (u32)((u64)hash * CACHE_SETS >> 32);
+	return this_cpu() * CACHE_SETS + masked((u64)hash * CACHE_SETS >> 32, CACHE_SETS);
 }
 
 static __always_inline u32 hash_of(const u32 *words, u32 count)
@@ -170,7 +170,7 @@ static __always_inline bool recall4(struct question *q, const struct packet *p, 
 		place = is_zero(set->narrow[1].destination ^ destination) |
 			is_zero(set->narrow[2].destination ^ destination) << 1 |
 			is_zero(set->narrow[3].destination ^ destination) * 3;
-		narrow = &set->narrow[place & 3];
+		narrow = &set->narrow[masked(place, 4)];
 		if (narrow->destination == destination) {
 			q->entry = narrow;
 			return follow(q, &narrow->answer, way);

@@ -51,13 +51,17 @@ static __always_inline bool read_route(struct __sk_buff *skb, u32 offset, struct
 {
 	u64 loaded = skb->len - offset;
 	u32 at = ROUTE_FIXED;
-	u32 end, word, length, seen = 0;
+	u32 end, index, word, length, seen = 0;
 
 	message->seen = 0;
 	if (loaded > ROUTE_HEAD)
 		loaded = ROUTE_HEAD;
-	asm volatile("" : "+r"(loaded)); /* keeps the comparisons in the register that the verifier looks at */
-	if (loaded < ROUTE_FIXED || loaded > ROUTE_HEAD || bpf_skb_load_bytes(skb, offset, message, loaded))
+	/* Keeps the comparisons in the register that the verifier looks at, and apart. */
+	asm volatile("" : "+r"(loaded));
+	if (loaded < ROUTE_FIXED)
+		return false;
+	asm volatile("" : "+r"(loaded));
+	if (loaded > ROUTE_HEAD || bpf_skb_load_bytes(skb, offset, message, loaded))
 		return false;
 	end = message->header.nlmsg_len;
 	if (loaded > end)
@@ -66,7 +70,9 @@ static __always_inline bool read_route(struct __sk_buff *skb, u32 offset, struct
 	for (int i = 0; i < ROUTE_ATTRIBUTES; i++) {
 		if (at + sizeof(struct rtattr) > loaded || at > ROUTE_HEAD - 4)
 			break;
-		word = message->words[at / 4];
+		index = at / 4;
+		asm volatile("" : "+r"(index)); /* Linux 6.1 does not see that `at` was compared */
+		word = message->words[index & (ROUTE_HEAD / 4 - 1)];
 		seen |= ATTRIBUTE(word >> 16);
 		length = word & 0xffff;
 		at += RTA_ALIGN(length);

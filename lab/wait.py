@@ -1,5 +1,6 @@
 """The one bounded wait. Nothing else in the lab or its tests sleeps."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,6 +10,8 @@ from lab.errors import LabTimeout
 T = TypeVar("T")
 
 POLL_INTERVAL_S = 0.02
+PATIENCE = float(os.environ.get("XDPROUTER_LAB_PATIENCE", "1"))
+"""How many times longer than on an ordinary machine every wait may last: an emulated one is twenty times slower."""
 
 
 def wait_until(predicate: Callable[[], T], timeout_s: float, what: str) -> T:
@@ -18,6 +21,7 @@ def wait_until(predicate: Callable[[], T], timeout_s: float, what: str) -> T:
     fail a condition that holds. Raises LabTimeout naming `what`; the predicate's own exceptions pass
     through.
     """
+    timeout_s *= PATIENCE
     deadline = time.monotonic() + timeout_s
     while True:
         last_try = time.monotonic() >= deadline

@@ -11,6 +11,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from lab import namespace
 from lab.wait import wait_until
 from tests.lab.wire import Wire, kernel_forwarded, mac, snmp
 
@@ -34,8 +35,18 @@ def _resolve(lab) -> None:
         assert lab.exec("h1", ["ping", "-c", "1", "-w", "20", address], capture_output=True).returncode == 0
 
 
+@pytest.fixture
+def sink(two_hosts):
+    """Somebody listens on h2, which would else say that nobody does, by way of r1's kernel."""
+    with namespace.entered(two_hosts.ns("h2")):
+        listening = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with listening:
+        listening.bind(("::", 9))
+        yield
+
+
 @pytest.mark.parametrize("version", [4, 6])
-def test_every_packet_arrives_rewritten_and_on_the_fast_path(two_hosts, r1, version):
+def test_every_packet_arrives_rewritten_and_on_the_fast_path(two_hosts, r1, sink, version):
     _resolve(two_hosts)
     expected_macs = bytes.fromhex((mac(two_hosts.ns("h2"), "eth0") + mac(two_hosts.ns("r1"), "right")).replace(":", ""))
     forwarded, by_kernel = r1.verdict("forward", "left"), kernel_forwarded(two_hosts.ns("r1"))
@@ -164,8 +175,6 @@ def test_the_command_shows_what_the_socket_says(two_hosts, r1):
 def test_routes_are_counted_by_family_and_protocol(two_hosts, r1):
     """What `status` says about the FIB follows the kernel, without a route message ever reaching Python."""
     from pyroute2 import IPRoute
-
-    from lab import namespace
 
     began, before = time.monotonic(), r1.status()["fib"]
     with namespace.entered(two_hosts.ns("r1")):

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The marker `needs`: kernel features without which a test says nothing."""
+
+import os
+
+import pytest
+
+from tests import features
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "needs(*features): kernel features, by their names in tests/features.py")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    for item in items:
+        for marker in item.iter_markers("needs"):
+            unknown = set(marker.args) - features.FEATURES
+            if unknown or not marker.args:
+                raise pytest.UsageError(f"{item.nodeid}: needs what tests/features.py does not know: {unknown or '?'}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item) -> None:
+    """Before any fixture is made. Without root, the tests that need a kernel are skipped anyhow."""
+    needed = [feature for marker in item.iter_markers("needs") for feature in marker.args]
+    if needed and os.geteuid() == 0:
+        features.require(*needed)

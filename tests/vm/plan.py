@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is tested in guests, and what their kernels must have."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import features
+from tests.vm.guest import SHARE
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KERNELS = ("6.1", "6.12", "7")
+_COMMON = features.FEATURES - {"netfilter_hooks", "xdp_features"}
+MUST_HAVE = {
+    "6.1": _COMMON,
+    "6.12": features.FEATURES,
+    "7": features.FEATURES,
+}
+"""Kernel -> names of tests/features.py; a test that misses one of them fails instead of being skipped."""
+PATIENCE = 20
+"""XDPROUTER_LAB_PATIENCE: the daemon is ready after half a minute, or two when others use the machine."""
+TEST_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Part:
+    """One guest's worth of tests. Compiling takes ten seconds each time there, starting the daemon half a minute."""
+
+    name: str
+    arguments: tuple[str, ...]
+    """Of pytest"""
+    timeout_s: float
+    may_be_empty: bool = False
+
+
+VERIFIER = Part("verifier", ("tests/bpf/test_features.py", "tests/bpf/test_variants.py"), 900)
+PACKETS = Part("packets", ("tests/bpf/test_packet_table.py", "tests/bpf/test_structs.py"), 800)
+CACHED = Part("cached", ("tests/bpf/test_cached_packet_table.py",), 900)
+LAB = Part(
+    "lab",
+    (
+        "tests/lab/test_two_hosts.py::test_every_packet_arrives_rewritten_and_on_the_fast_path",
+        "tests/lab/test_frr_bgp.py",
+    ),
+    600,
+)
+LINKS = Part("links", ("tests/lab", "-m", "needs"), 900, may_be_empty=True)
+"""VLAN, VRF, bonding and the like, which the machine's own kernel may lack"""
+PARTS = (CACHED, LINKS, PACKETS, LAB, VERIFIER)
+"""Of `make test-vm`, the longest first"""
+
+
+def command(part: Part) -> list[str]:
+    """Of the guest, in ROOT; its JUnit report goes to the shared directory."""
+    return [
+        sys.executable, "-m", "pytest", "-q", "--durations=15", "-p", "no:cacheprovider", "-o", f"timeout={TEST_TIMEOUT_S}",
+        f"--junitxml={SHARE}/junit.xml", *part.arguments,
+    ]  # fmt: skip
+
+
+def environment(must_have: Iterable[str]) -> dict[str, str]:
+    return {
+        features.EXPECTED: " ".join(sorted(must_have)),
+        "XDPROUTER_LAB_PATIENCE": str(PATIENCE),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Parts of the plan in guests, two side by side: one takes as long as two, since each has one CPU."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.vm import kernels, plan, report
+from tests.vm.errors import GuestError
+from tests.vm.guest import Guest
+
+SIDE_BY_SIDE = 2
+NO_TESTS = 5
+"""pytest's exit code"""
+OUTPUT_LINES = 60
+
+
+@dataclass(frozen=True)
+class Result:
+    kernel: str
+    part: str
+    passed: int
+    skipped: list[str]
+    problems: list[str]
+    """Empty: all is well"""
+    seconds: float
+    tail: str
+    """The end of pytest's output, or of the console when the guest did not get so far"""
+
+    def __str__(self) -> str:
+        lacking = f", {len(self.skipped)} skipped for {', '.join(sorted(set(self.skipped)))}" if self.skipped else ""
+        return (
+            f"{'FAILED' if self.problems else 'ok':6} {self.kernel:5} {self.part:9} {self.passed:4} passed{lacking}, "
+            f"{len(self.problems)} problems, {self.seconds:.0f} s"
+        )
+
+
+def run(labels: Iterable[str], parts: Iterable[plan.Part], directory: Path) -> Iterator[Result]:
+    """Each part on each kernel; `directory` gets a directory for each, with junit.xml, output, console and dmesg.
+
+    Raises GuestError when a kernel cannot be had.
+    """
+    fetched = [kernels.fetch(label) for label in labels]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        waiting = [pool.submit(one, kernel, part, directory) for kernel in fetched for part in parts]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def one(kernel: kernels.Kernel, part: plan.Part, directory: Path) -> Result:
+    home = directory / f"{kernel.label}-{part.name}"
+    (home / "junit.xml").unlink(missing_ok=True)
+    must_have = plan.MUST_HAVE[kernel.label]
+    try:
+        outcome = Guest(kernel, home).run(
+            plan.command(part), part.timeout_s, cwd=plan.ROOT, environment=plan.environment(must_have)
+        )
+    except GuestError as error:
+        return Result(kernel.label, part.name, 0, [], [str(error)], part.timeout_s, error.console)
+    tail = "\n".join(outcome.output.splitlines()[-OUTPUT_LINES:])
+    if outcome.code == 124:
+        problem = f"not done after {part.timeout_s:.0f} s"
+        return Result(kernel.label, part.name, 0, [], [problem], outcome.seconds, tail)
+    found = report.read(home / "junit.xml", must_have)
+    empty = outcome.code == NO_TESTS and part.may_be_empty
+    problems = found.problems
+    if not problems and outcome.code != 0 and not empty:
+        problems = [f"pytest ended with {outcome.code}"]
+    return Result(kernel.label, part.name, found.passed, found.skipped, problems, outcome.seconds, tail)
