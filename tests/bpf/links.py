@@ -206,6 +206,11 @@ class Links(Router):
 
     devices = DEVICES
 
+    def run(self, frame: bytes, ingress: str = "in0") -> tuple[int, bytes]:
+        """With a daemon that listens: without one the copy of the FDB is not believed."""
+        self.dataplane.cache.renew()
+        return super().run(frame, ingress)
+
     def describe(self) -> None:
         for name, device in DEVICES.items():
             if device.is_port and not device.bridge:
