@@ -46,6 +46,8 @@ class Side:
     wires: tuple[tuple[str, str], ...] = ()
     """(node, device) at the far end of the router's port; more than one for a bond. Empty: the host's own"""
 
+    vrf: str = ""
+    """of the host, that it is to speak from"""
     listener: str = ""
     """The node that speaks and listens there, if `host` is only the next hop towards it"""
 
@@ -131,7 +133,8 @@ class Crossing:
         """Both hosts are known to the router, and it to them."""
         for family in (4, 6):
             address = self.target.address(family)
-            ping = ["ping", f"-{family}", "-c", "1", "-W", "2", address]
+            inside = ["-I", self.source.vrf] if self.source.vrf else []
+            ping = ["ping", f"-{family}", *inside, "-c", "1", "-W", "2", address]
             wait_until(
                 lambda ping=ping: self.lab.exec(self.source.station, ping).returncode == 0,
                 TRUTH_S,

@@ -20,7 +20,7 @@ MEMBERS = (("r2", "a"), ("r2", "b"))
 H1 = Side("h1", "eth0", "lan", "lan", ("10.1.0.2", "fd01::2"))
 FAR = Side("r2", "bond0.10", "bond0", "bond0.10", ("10.2.0.2", "fd02::2"), dot1q(10), MEMBERS)
 H2 = Side("h2", "eth0", "red_lan", "red_lan", ("10.3.0.2", "fd03::2"))
-RED = Side("r2", "bond0.20", "bond0", "bond0.20", ("10.4.0.2", "fd04::2"), dot1q(20), MEMBERS)
+RED = Side("r2", "bond0.20", "bond0", "bond0.20", ("10.4.0.2", "fd04::2"), dot1q(20), MEMBERS, vrf="red")
 RATE = 300
 UNEVEN = RATE // 2
 """Datagrams by which two cuts may differ in what they cost"""
