@@ -86,6 +86,7 @@ class Crossing:
     def __enter__(self) -> "Crossing":
         with namespace.entered(self.lab.ns(self.target.station)):
             sink = self._undo.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        sink.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sink.bind(("::", PORT))
         node, device = self.source.ends[0]
         self._sender = self._undo.enter_context(Wire(self.lab.ns(node), device))
