@@ -5,11 +5,12 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-# python3-bpfcc is BCC; linux-libc-dev the kernel's user API headers it compiles with.
+# python3-bpfcc is BCC; linux-libc-dev the kernel's user API headers it compiles with; from qemu on, for tests/vm.
 PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
-            traceroute tcpdump iputils-ping procps util-linux mount
+            traceroute tcpdump iputils-ping procps util-linux mount \
+            qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring
 
-.PHONY: setup demo test lint bench scale conformance coherence clean
+.PHONY: setup demo test test-vm lint bench scale conformance coherence clean
 
 setup: $(STAMP)
 
@@ -31,6 +32,10 @@ $(STAMP): pyproject.toml Makefile
 test: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pytest
+
+# The packet tables, the verifiers and small labs on stock Debian kernels in QEMU; JUnit reports in build/vm.
+test-vm: setup
+	$(PYTHON) -m tests.vm
 
 demo: setup
 	$(PYTHON) -m lab.demo

@@ -2,13 +2,24 @@
 """What the program can be compiled with: each choice makes another program, which the kernel must take as well."""
 
 import itertools
+from dataclasses import dataclass
 
-CHOICES: dict[str, tuple[int, ...]] = {
-    "cache_sets": (0, 1024),
-}
-"""Keyword of Dataplane -> values of which each stands for one way to compile it"""
+FEATURES = ((), ("VLAN",), ("VRF",), ("UPPER",), ("UPPER", "BRIDGE"), ("VLAN", "UPPER", "BRIDGE", "VRF"))
+"""Of bpf/features.h: each alone with what it needs, and all of them"""
+CACHE_SETS = (0, 1024)
+"""Each stands for one way to compile the cache"""
 
 
-def variants() -> list[dict[str, int]]:
-    """Every combination, as keyword arguments of Dataplane."""
-    return [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
+@dataclass(frozen=True)
+class Variant:
+    """Arguments of Dataplane."""
+
+    defines: tuple[str, ...]
+    cache_sets: int
+
+
+def variants() -> list[Variant]:
+    return [
+        Variant(tuple(f"-DFEATURE_{name}=1" for name in features), sets)
+        for features, sets in itertools.product(FEATURES, CACHE_SETS)
+    ]

@@ -1,26 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel takes every program that can be compiled. Verifiers differ: this runs on the kernels of tests/vm too."""
 
-import inspect
+import re
 
 import pytest
 
-from controlplane import dataplane
-from controlplane.variants import CHOICES, variants
+from controlplane import dataplane, source
+from controlplane.variants import FEATURES, Variant, variants
 
 
-def described(variant: dict[str, int]) -> str:
-    return " ".join(f"{name}={value}" for name, value in variant.items())
+def described(variant: Variant) -> str:
+    names = [define.removeprefix("-DFEATURE_").removesuffix("=1") for define in variant.defines]
+    return "-".join(names or ["none"]) + f"-{variant.cache_sets}"
 
 
-def test_the_choices_are_those_of_the_data_plane():
-    """Without the tests' own `defines`."""
-    assert [*CHOICES] == [*inspect.signature(dataplane.Dataplane).parameters][2:]
+def test_the_features_are_those_of_the_header():
+    known = re.findall(r"^#ifndef FEATURE_(\w+)", (source.SOURCE_DIR / "features.h").read_text(), re.MULTILINE)
+    assert set(known) == {name for features in FEATURES for name in features} == set(FEATURES[-1])
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
 @pytest.mark.parametrize("variant", variants(), ids=described)
-def test_every_variant_is_taken(variant, cpus, pins, monkeypatch):
-    """For one CPU, where the compiler knows which table it is, and for more."""
-    monkeypatch.setattr(dataplane, "table_cpus", lambda: cpus)
-    dataplane.Dataplane(pins, **variant).close()
+def test_every_variant_is_taken(variant, pins, monkeypatch):
+    """For more than one CPU: an index into a table then has a part that the compiler does not know."""
+    monkeypatch.setattr(dataplane, "table_cpus", lambda: 2)
+    dataplane.Dataplane(pins, variant.defines, variant.cache_sets).close()
+
+
+def test_the_largest_for_one_cpu_is_taken(pins, monkeypatch):
+    monkeypatch.setattr(dataplane, "table_cpus", lambda: 1)
+    largest = variants()[-1]
+    dataplane.Dataplane(pins, largest.defines, largest.cache_sets).close()

@@ -67,7 +67,15 @@ def cache(memory, clock):
 
 def masks(cache: Cache) -> tuple[int, ...]:
     state = cache._state
-    return state.wide, state.mask_source, state.mask_ports, state.mask_rest, state.mask_ingress, state.mask_label, state.known_reasons
+    return (
+        state.wide,
+        state.mask_source,
+        state.mask_ports,
+        state.mask_rest,
+        state.mask_ingress,
+        state.mask_label,
+        state.known_reasons,
+    )
 
 
 # --- size -------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ SHARE = Path("/run/vm/share")
 MEMORY_MB = 2048
 BOOT_S = 60.0
 """Twenty times what boot and shutdown take together"""
-CONSOLE_LINES = 30
+CONSOLE_LINES = 60
 QEMU = "qemu-system-x86_64"
 BOOT_LINE = "console=ttyS0 panic=-1 oops=panic loglevel=4 mitigations=off nokaslr audit=0 random.trust_cpu=on nowatchdog norandmaps quiet"
 
@@ -84,13 +84,12 @@ class Guest:
 
     def _boot(self, initramfs: Path, console: Path, timeout_s: float) -> bool:
         """False when it had to be killed."""
-        try:
-            qemu = subprocess.Popen(
-                self._qemu(initramfs, console), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True,
-            )  # fmt: skip
-        except FileNotFoundError as error:
-            raise GuestError(f"{QEMU} is not installed: make setup installs it") from error
+        if shutil.which(QEMU) is None:
+            raise GuestError(f"{QEMU} is not installed: make setup installs it")
+        qemu = subprocess.Popen(
+            self._qemu(initramfs, console), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
         with _ended(qemu):
             try:
                 said, _ = qemu.communicate(timeout=timeout_s)
@@ -106,7 +105,8 @@ class Guest:
             return ["-virtfs", f"local,path={where},mount_tag={tag},security_model=none,multidevs=remap{more}"]
 
         return [
-            QEMU, "-M", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-smp", "1",
+            # However this process dies, QEMU does not outlive the thread that started it.
+            "setpriv", "--pdeathsig", "KILL", QEMU, "-M", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-smp", "1",
             "-m", f"{MEMORY_MB}M", "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", str(self.kernel.image), "-initrd", str(initramfs), "-append", BOOT_LINE,
             "-serial", f"file:{console}",
