@@ -137,7 +137,9 @@ class Configuration:
     def _in_vrf(self, line: str) -> str:
         if not self.links.vrf or not line.startswith("route add"):
             return line
-        return f"{line} vrf {VRF}".replace("dev lo ", f"dev {VRF} ")
+        words = line.replace("dev lo", f"dev {VRF}").split()
+        after = next(place for place, word in enumerate(words) if "/" in word or word == "default") + 1
+        return " ".join([*words[:after], "vrf", VRF, *words[after:]])
 
 
 def _rules(*selectors: str) -> tuple[str, ...]:

@@ -120,6 +120,7 @@ def test_a_lost_member_costs_no_more_than_with_the_kernel_alone(lab, r1):
         before = r1.verdict("forward", "lan")
         lost = _lost_over_a_cut(lab)
         assert r1.verdict("forward", "lan") - before > RATE
+    with crossing(lab, r1, H1, FAR) as way:  # a packet socket has heard that its device was down
         way.crosses()
     assert lost <= by_kernel + UNEVEN, f"{lost}, {by_kernel} with the kernel alone"
     assert r1.status()["in_sync"], r1.status()["out_of_sync_reasons"]
