@@ -31,7 +31,6 @@ class Part:
     arguments: tuple[str, ...]
     """Of pytest"""
     timeout_s: float
-    may_be_empty: bool = False
 
 
 VERIFIER = Part("verifier", ("tests/bpf/test_features.py", "tests/bpf/test_variants.py"), 900)
@@ -47,9 +46,12 @@ LAB = Part(
     ),
     600,
 )
-LINKS = Part("links", ("tests/lab", "-m", "needs"), 900, may_be_empty=True)
-"""VLAN, VRF, bonding and the like, which the machine's own kernel may lack"""
-PARTS = (CACHED, LINKS, PACKETS, LAB, VERIFIER)
+VLANS = Part("vlans", ("tests/lab/test_vlan.py", "tests/lab/test_qinq.py"), 700)
+VRFS = Part("vrfs", ("tests/lab/test_vrf.py", "tests/lab/test_home_router.py"), 700)
+BONDS = Part("bonds", ("tests/lab/test_bond.py",), 900)
+LINKS = (VLANS, VRFS, BONDS)
+"""What the machine's own kernel may lack"""
+PARTS = (CACHED, BONDS, VLANS, VRFS, PACKETS, LAB, VERIFIER)
 """Of `make test-vm`, the longest first"""
 
 
