@@ -14,7 +14,7 @@ from controlplane import compiler, kernel
 from controlplane.errors import ControlPlaneError
 from xdprouter.doctor.facts import Software
 
-PACKAGES = ("netaddr", "pyroute2", "pyzmq", "rich", "scapy", "prometheus-client")
+PACKAGES = ("netaddr", "prometheus_client", "pyroute2", "pyzmq", "rich", "scapy")
 """The dependencies in pyproject.toml; a test compares the two"""
 _HEADERS = Path("/usr/include/linux/types.h")
 _JIT = Path("/proc/sys/net/core/bpf_jit_enable")
