@@ -41,18 +41,6 @@ static __always_inline u32 this_cpu(void)
 	return (FEATURE_EXPLAIN ? explained_cpu() : bpf_get_smp_processor_id()) & (CPUS - 1);
 }
 
-/*
- * `value` modulo a power of two, for the verifier to see. The compiler knows it to be small already and would drop
- * the mask; and it would make an `or` of a sum of what it masks, behind which Linux before 6.10 knows no bounds.
- */
-static __always_inline u32 masked(u32 value, u32 size)
-{
-	asm volatile("" : "+r"(value));
-	value &= size - 1;
-	asm volatile("" : "+r"(value));
-	return value;
-}
-
 /* By its number on this CPU. */
 static __always_inline struct adjacency *adjacency_of(u32 number)
 {

@@ -27,7 +27,9 @@ SCOPE_LINK = 253  # RT_SCOPE_LINK
 _VLAN_OFFLOADS = ("txvlan", "rxvlan", "tx-vlan-stag-hw-insert", "rx-vlan-stag-hw-parse")
 _MIIMON_MS = 50
 _ETH_P_8021Q, _ETH_P_8021AD = 0x8100, 0x88A8
-_AD_RATE_FAST, _XMIT_HASH_LAYER34 = 1, 1  # linux/if_bonding.h
+_AD_RATE_FAST = 1  # linux/if_bonding.h
+_XMIT_HASH_ENCAP34 = 4
+"""Layer 3+4 would not look behind a VLAN tag that is in the frame, and send all of a VLAN by one member."""
 
 # Set before the first device exists, so that each is born with them.
 _EVERYWHERE = {
@@ -133,7 +135,7 @@ def _add_device(ipr: IPRoute, ns: str, device: Device) -> None:
         if device.mode == "802.3ad":
             what |= {"bond_ad_lacp_rate": _AD_RATE_FAST}
         if device.mode in ("802.3ad", "balance-xor"):
-            what |= {"bond_xmit_hash_policy": _XMIT_HASH_LAYER34}
+            what |= {"bond_xmit_hash_policy": _XMIT_HASH_ENCAP34}
     ipr.link("add", ifname=device.name, **what)
     index = _index(ns, device.name, ipr)
     for member in device.members:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from controlplane.counters import Traffic
 from controlplane.interface import Interface, InterfaceFlag
-from controlplane.reconcile import SetInterface, Transmit
+from controlplane.reconcile import SetInterface, SetTagged, Transmit
 from tests.bpf.network import Namespace, Router
 
 
@@ -206,6 +206,11 @@ class Links(Router):
 
     devices = DEVICES
 
+    def run(self, frame: bytes, ingress: str = "in0") -> tuple[int, bytes]:
+        """With a daemon that listens: without one the copy of the FDB is not believed."""
+        self.dataplane.cache.renew()
+        return super().run(frame, ingress)
+
     def describe(self) -> None:
         for name, device in DEVICES.items():
             if device.is_port and not device.bridge:
@@ -226,8 +231,7 @@ class Links(Router):
         self.dataplane.apply(SetInterface(self.indexes[name], entry))
         if device.tags:
             below = self.indexes[device.bridge or device.port]
-            tagged = self.dataplane._tables[b"tagged_interfaces"]
-            tagged[tagged.Key(below, entry.tags)] = tagged.Leaf(self.indexes[name])
+            self.dataplane.apply(SetTagged(below, entry.tags, self.indexes[name]))
 
     def learn(self, bridge: str, host: str, member: str, ago: int = 0) -> None:
         """Into the copy of the FDB: the bridge saw a frame of this MAC so many jiffies ago."""

@@ -270,17 +270,17 @@ def test_rules_on_protocol_or_ports_are_found(listener):
         for selector in ("ipproto udp", "sport 77", "dport 77-99"):
             listener.ns.ip(f"rule add pref 50 {selector} lookup 100", family=family)
             with listener.ns.entered():
-                found = settings.read([]).rules6_by_protocol
+                found = settings.read([], {}).rules6_by_protocol
             assert (family, selector, found) == (family, selector, family == 6)
             listener.ns.ip("rule del pref 50", family=family)
     listener.ns.ip("rule add pref 50 from 2001:db8::/32 tos 0x10 lookup 100", family=6)
     with listener.ns.entered():
-        assert not settings.read([]).rules6_by_protocol
+        assert not settings.read([], {}).rules6_by_protocol
 
 
 def test_rules_that_suppress_are_found(listener):
     with listener.ns.entered():
-        assert not settings.read([]).rules6_suppress
+        assert not settings.read([], {}).rules6_suppress
     listener.ns.ip("rule add pref 50 lookup main suppress_prefixlength 0", family=6)
     with listener.ns.entered():
-        assert settings.read([]).rules6_suppress
+        assert settings.read([], {}).rules6_suppress

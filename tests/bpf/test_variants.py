@@ -16,7 +16,8 @@ def described(variant: Variant) -> str:
 
 def test_the_features_are_those_of_the_header():
     known = re.findall(r"^#ifndef FEATURE_(\w+)", (source.SOURCE_DIR / "features.h").read_text(), re.MULTILINE)
-    assert set(known) == {name for features in FEATURES for name in features} == set(FEATURES[-1])
+    """But for the one that explain.py compiles in, with a map of its own."""
+    assert set(known) - {"EXPLAIN"} == {name for features in FEATURES for name in features} == set(FEATURES[-1])
 
 
 @pytest.mark.parametrize("variant", variants(), ids=described)

@@ -46,6 +46,8 @@ class Side:
     wires: tuple[tuple[str, str], ...] = ()
     """(node, device) at the far end of the router's port; more than one for a bond. Empty: the host's own"""
 
+    vrf: str = ""
+    """of the host, that it is to speak from"""
     listener: str = ""
     """The node that speaks and listens there, if `host` is only the next hop towards it"""
 
@@ -84,6 +86,7 @@ class Crossing:
     def __enter__(self) -> "Crossing":
         with namespace.entered(self.lab.ns(self.target.station)):
             sink = self._undo.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        sink.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sink.bind(("::", PORT))
         node, device = self.source.ends[0]
         self._sender = self._undo.enter_context(Wire(self.lab.ns(node), device))
@@ -131,7 +134,8 @@ class Crossing:
         """Both hosts are known to the router, and it to them."""
         for family in (4, 6):
             address = self.target.address(family)
-            ping = ["ping", f"-{family}", "-c", "1", "-W", "2", address]
+            inside = ["-I", self.source.vrf] if self.source.vrf else []
+            ping = ["ping", f"-{family}", *inside, "-c", "1", "-W", "2", address]
             wait_until(
                 lambda ping=ping: self.lab.exec(self.source.station, ping).returncode == 0,
                 TRUTH_S,

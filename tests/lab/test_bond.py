@@ -8,6 +8,7 @@ import pytest
 
 from lab.topology import Topology, load
 from lab.wait import wait_until
+from tests import features
 from tests.lab.conftest import Router
 from tests.lab.crossing import TRUTH_S, Side, crossing, dot1q, ip, shows
 from tests.lab.wire import Wire, stream
@@ -20,7 +21,7 @@ MEMBERS = (("r2", "a"), ("r2", "b"))
 H1 = Side("h1", "eth0", "lan", "lan", ("10.1.0.2", "fd01::2"))
 FAR = Side("r2", "bond0.10", "bond0", "bond0.10", ("10.2.0.2", "fd02::2"), dot1q(10), MEMBERS)
 H2 = Side("h2", "eth0", "red_lan", "red_lan", ("10.3.0.2", "fd03::2"))
-RED = Side("r2", "bond0.20", "bond0", "bond0.20", ("10.4.0.2", "fd04::2"), dot1q(20), MEMBERS)
+RED = Side("r2", "bond0.20", "bond0", "bond0.20", ("10.4.0.2", "fd04::2"), dot1q(20), MEMBERS, vrf="red")
 RATE = 300
 UNEVEN = RATE // 2
 """Datagrams by which two cuts may differ in what they cost"""
@@ -63,8 +64,11 @@ def r1(lab):
 def test_frames_of_all_sizes_take_the_fast_path(lab, r1, source, target):
     with crossing(lab, r1, source, target) as way:
         way.becomes_fast()
-        for size in (1500, 3800, 9000):
-            way.crosses(2, size=size)
+        way.crosses(2, size=1500)
+        # Of several buffers: only where the kernel tells whether a device can transmit them.
+        fast = True if features.has("xdp_features") else None
+        for size in (3800, 9000):
+            way.crosses(2, size=size, fast=fast)
     assert r1.status()["in_sync"], r1.status()["out_of_sync_reasons"]
 
 
@@ -144,10 +148,10 @@ def _lost_over_a_cut(lab) -> int:
             wait_until(lambda: flow.arrived() > before + count, TRUTH_S, "traffic")
 
         flows()
-        ip(lab, "r2", "link set a down")
+        ip(lab, "r2", "link set dev a down")
         wait_until(lambda: not _carrier(lab, "a"), TRUTH_S, "the cut to be seen")
         flows(RATE)
-        ip(lab, "r2", "link set a up")
+        ip(lab, "r2", "link set dev a up")
         wait_until(lambda: _carrier(lab, "a"), TRUTH_S, "the link to be back")
         flows(RATE)
         return flow.stop()

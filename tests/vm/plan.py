@@ -35,6 +35,8 @@ class Part:
 
 
 VERIFIER = Part("verifier", ("tests/bpf/test_features.py", "tests/bpf/test_variants.py"), 900)
+IN_THE_SUITE = Part("verifier", ("tests/bpf/test_variants.py", "-k", "none-1024 or VLAN-UPPER-BRIDGE-VRF-1024"), 200)
+"""The program as most have it, and the largest"""
 PACKETS = Part("packets", ("tests/bpf/test_packet_table.py", "tests/bpf/test_structs.py"), 800)
 CACHED = Part("cached", ("tests/bpf/test_cached_packet_table.py",), 900)
 LAB = Part(

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 KERNEL = "6.1"
-IN_THE_SUITE = (plan.VERIFIER, plan.LAB)
+IN_THE_SUITE = (plan.IN_THE_SUITE, plan.LAB)
 
 
 @pytest.fixture(scope="module")

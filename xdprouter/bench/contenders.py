@@ -18,7 +18,7 @@ from controlplane.interface import Interface, InterfaceFlag
 from controlplane.libbpf import Libbpf
 from controlplane.netlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkSocket
 from controlplane.pins import PinDirectory
-from controlplane.reconcile import SetInterface, Transmit
+from controlplane.reconcile import SetInterface, SetTagged, Transmit
 from xdprouter.bench import network
 from xdprouter.bench.results import PLAIN, ROUTER, VLAN
 from xdprouter.errors import UsageError, XdprouterError
@@ -84,8 +84,7 @@ class Router:
             self._dataplane.apply(SetInterface(ports[port], interface))
             self._dataplane.apply(Transmit(slot, ports[port]))
             if vid:
-                tagged = self._dataplane._tables[b"tagged_interfaces"]
-                tagged[tagged.Key(ports[port], vid)] = tagged.Leaf(ports[port])
+                self._dataplane.apply(SetTagged(ports[port], vid, ports[port]))
 
     def start(self) -> None:
         """Be the daemon, as far as the program needs one: routes that change make its cache void, and its lease
