@@ -10,9 +10,9 @@ STAMP := $(VENV)/.installed
 # so until `systemctl unmask prometheus`.
 PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
             traceroute tcpdump iputils-ping procps util-linux mount \
-            qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
+            groff-base qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
 
-.PHONY: setup demo test test-vm lint bench scale conformance coherence clean
+.PHONY: setup demo test test-vm lint man bench scale conformance coherence clean
 
 setup: $(STAMP)
 
@@ -64,8 +64,12 @@ conformance: setup
 coherence: setup
 	$(PYTHON) -m tests.coherence --rounds $(or $(ROUNDS),1000) --report docs/coherence.md
 
+# Man pages into build/man, as the wheel has them; `man -l build/man/xdprouter.1`.
+man: setup
+	$(PYTHON) -m xdprouter.manual build/man
+
 lint: setup
 	$(PYTHON) -m ruff check .
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) build dist .pytest_cache .hypothesis .ruff_cache

@@ -22,6 +22,7 @@ from pyroute2.netlink.exceptions import NetlinkError as Refused
 from controlplane.bpf_query import program_name, xdp_link_id
 from controlplane.errors import ControlPlaneError, NetlinkError
 from controlplane.link import Link
+from controlplane.monitor import read_links
 from controlplane.namespace import in_namespace
 from controlplane.netdev import NetdevSocket
 from controlplane.netlink import HEADER, NetlinkSocket, attribute, attributes
@@ -93,11 +94,13 @@ def read(names: Iterable[str]) -> tuple[list[Link], dict[str, Device]]:
     """(every link, name -> device of those that exist), in the caller's network namespace."""
     features = _xdp_features()
     with IPRoute() as ipr, Ethtool() as ethtool:
-        found = [(Link.from_message(message), message) for message in ipr.get_links()]
-        links = [link for link, _ in found]
+        messages = {message["index"]: message for message in ipr.get_links()}
+        links = read_links()
         names = set(names)
         devices = {
-            link.name: _device(link, message, links, features, ethtool) for link, message in found if link.name in names
+            link.name: _device(link, messages[link.ifindex], links, features, ethtool)
+            for link in links
+            if link.name in names and link.ifindex in messages
         }
     return links, devices
 
@@ -187,8 +190,11 @@ def _peer(message, links: list[Link], ethtool: Ethtool) -> Peer | None:
     namespace = _namespace(nsid)
 
     def look() -> Peer | None:
-        with IPRoute() as ipr, Ethtool() as there:
-            return _peer_as_seen(Link.from_message(ipr.get_links(ifindex)[0]), namespace, there)
+        found = next((link for link in read_links() if link.ifindex == ifindex), None)
+        if found is None:
+            return Peer("", "")
+        with Ethtool() as there:
+            return _peer_as_seen(found, namespace, there)
 
     try:
         return in_namespace(Path(namespace), look) if namespace else Peer("", "")

@@ -2,8 +2,8 @@
 """Where an instance keeps what must outlive the daemon: a bpffs of its own, with maps and links in it.
 
 <run dir>/bpf/            bpffs mount
-<run dir>/bpf/v2/         maps of layout version 2
-<run dir>/bpf/v2/links/   one pinned XDP link for each port, named by ifindex
+<run dir>/bpf/vN/         maps of layout version N, LAYOUT_VERSION
+<run dir>/bpf/vN/links/   one pinned XDP link for each port, named by ifindex
 """
 
 import logging

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line. Exit codes: 0 good, 1 failed, 2 usage or configuration, 3 no daemon in this instance."""
+"""The command line. The parser is the one source of --help, of the man pages and of shell completion."""
 
 import argparse
 import sys
@@ -9,9 +9,14 @@ from xdprouter import __version__, api, config
 from xdprouter.errors import UsageError, XdprouterError
 from xdprouter.instance import Instance
 
+DESCRIPTION = """An XDP fast path for Linux routers. The kernel's FIB, filled by FRR, BIRD or `ip route`, stays the only
+routing table; what the fast path is not certain about goes to the kernel. There is one daemon for each network
+namespace."""
+EXIT_CODES = "Exit codes: 0 good, 1 failed, 2 usage or configuration, 3 no daemon in this instance."
+
 
 def main(arguments: list[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     try:
         return args.command(args)
     except XdprouterError as error:
@@ -24,8 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xdprouter", description="An XDP fast path for Linux routers.")
+def make_parser() -> argparse.ArgumentParser:
+    """Every command with its options. Loads nothing beyond the standard library."""
+    parser = argparse.ArgumentParser(prog="xdprouter", description=DESCRIPTION, epilog=EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"xdprouter {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -35,30 +41,21 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--mode", help="native or generic, for ports that do not say it themselves")
     run.add_argument("-v", "--verbose", action="store_true", help="log every operation on the data plane")
 
-    status = _command(commands, "status", _status, "how the router is")
-    status.add_argument("--json", action="store_true", help="the stable form, for programs")
-    ports = _command(commands, "ports", _ports, "the ports and their traffic")
-    ports.add_argument("--json", action="store_true", help="the stable form, for programs")
-    interfaces = _command(commands, "interfaces", _interfaces, "VLANs, bonds and bridges on the ports, and VRFs")
-    interfaces.add_argument("--json", action="store_true", help="the stable form, for programs")
-    blackholes = _command(
-        commands, "blackholes", _blackholes, "what the blackhole routes have swallowed, busiest first"
-    )
-    blackholes.add_argument("--json", action="store_true", help="the stable form, for programs")
-    neighbours = _command(
-        commands, "neighbours", _neighbours, "the next hops that carry traffic, and how fresh they are"
-    )
-    neighbours.add_argument("--json", action="store_true", help="the stable form, for programs")
+    _asking(commands, "status", _status, "how the router is")
+    _asking(commands, "ports", _ports, "the ports and their traffic")
+    _asking(commands, "interfaces", _interfaces, "VLANs, bonds and bridges on the ports, and VRFs")
+    _asking(commands, "blackholes", _blackholes, "what the blackhole routes have swallowed, busiest first")
+    _asking(commands, "neighbours", _neighbours, "the next hops that carry traffic, and how fresh they are")
     monitor = _command(commands, "monitor", _monitor, "what happens, from now on, a line for each event")
     monitor.add_argument("--json", action="store_true", help="a JSON object for each event")
     monitor.add_argument("--follow", action="store_true", help="wait for a daemon, also when it goes away")
     _command(commands, "top", _top, "a full screen of what the router does at this moment")
-    attach = _command(commands, "attach", _attach, "put a port on the fast path")
-    attach.add_argument("port", metavar="PORT")
+    attach = _asking(commands, "attach", _attach, "put a port on the fast path")
+    attach.add_argument("port", metavar="PORT", help="a network device; it may be absent as yet")
     attach.add_argument("--mode", default="", help="native or generic; default: as configured")
-    detach = _command(commands, "detach", _detach, "take a port off the fast path")
-    detach.add_argument("port", metavar="PORT")
-    stop = _command(commands, "stop", _stop, "end the daemon; forwarding goes on without it")
+    detach = _asking(commands, "detach", _detach, "take a port off the fast path")
+    detach.add_argument("port", metavar="PORT", help="a port of the daemon")
+    stop = _asking(commands, "stop", _stop, "end the daemon; forwarding goes on without it")
     stop.add_argument("--detach", action="store_true", help="take all ports off XDP too")
 
     from xdprouter.explain import cli as explain_cli
@@ -76,13 +73,25 @@ def _parser() -> argparse.ArgumentParser:
     from xdprouter.doctor import cli as doctor_cli
 
     doctor_cli.add_parser(commands)
+
+    from xdprouter import completion
+
+    completion.add_parser(commands)
     return parser
 
 
 def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    description = text[0].upper() + text[1:] + "."
+    parser = commands.add_parser(name, help=text, description=description, epilog=EXIT_CODES)
     parser.add_argument("--netns", metavar="NAME", help="network namespace; default: the one you are in")
     parser.set_defaults(command=function)
+    return parser
+
+
+def _asking(commands, name: str, function, text: str) -> argparse.ArgumentParser:
+    """A command that shows the daemon's reply."""
+    parser = _command(commands, name, function, text)
+    parser.add_argument("--json", action="store_true", help="the stable form, for programs")
     return parser
 
 
@@ -166,15 +175,12 @@ def _top(args: argparse.Namespace) -> int:
 
 
 def _attach(args: argparse.Namespace) -> int:
-    print(_ask(args, api.AttachRequest(args.port, args.mode))["message"])
-    return 0
+    return _show(args, _ask(args, api.AttachRequest(args.port, args.mode)), "print_done")
 
 
 def _detach(args: argparse.Namespace) -> int:
-    print(_ask(args, api.DetachRequest(args.port))["message"])
-    return 0
+    return _show(args, _ask(args, api.DetachRequest(args.port)), "print_done")
 
 
 def _stop(args: argparse.Namespace) -> int:
-    print(_ask(args, api.StopRequest(args.detach))["message"])
-    return 0
+    return _show(args, _ask(args, api.StopRequest(args.detach)), "print_done")

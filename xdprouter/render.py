@@ -36,6 +36,10 @@ def print_json(reply: dict) -> None:
     print()
 
 
+def print_done(reply: dict) -> None:
+    print(reply["message"])
+
+
 def print_ports(reply: dict) -> None:
     _console().print(_ports_table(reply["ports"]))
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 from lab.wait import wait_until
+from xdprouter import manual
+from xdprouter.cli import make_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +26,9 @@ def test_the_wheel_runs_two_hosts(tmp_path):
     for folder in _dependency_folders():
         with open(packages / "dependencies.pth", "a") as pth:
             pth.write(f"{folder}\n")
+
+    pages = {path.name for path in (venv / "share" / "man" / "man1").glob("*.1")}
+    assert pages == set(manual.pages(make_parser())), "the man pages are in the wheel"
 
     empty.mkdir()
     name = f"w{tmp_path.parent.name[-6:]}{tmp_path.name[-1]}".replace("-", "")

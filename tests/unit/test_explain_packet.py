@@ -9,7 +9,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.utils import wrpcap, wrpcapng
 
-from xdprouter.cli import _parser
+from xdprouter.cli import make_parser
 from xdprouter.errors import UsageError
 from xdprouter.explain import capture
 from xdprouter.explain.cli import main, read_flow
@@ -20,7 +20,7 @@ V4, V6 = ("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")
 
 
 def flow(*arguments: str) -> Flow:
-    return read_flow(_parser().parse_args(["explain", *arguments]))
+    return read_flow(make_parser().parse_args(["explain", *arguments]))
 
 
 def built(*arguments: str) -> Ether:
@@ -98,7 +98,7 @@ def test_bad_input_is_one_line(arguments, said):
 )
 def test_a_capture_is_taken_as_it_is(arguments, said):
     with pytest.raises(UsageError) as error:
-        main(_parser().parse_args(["explain", *arguments]))
+        main(make_parser().parse_args(["explain", *arguments]))
     assert str(error.value).startswith(said)
 
 

@@ -114,6 +114,8 @@ print("\\n" + json.dumps([code, sorted({name.split(".")[0] for name in sys.modul
         (["bench", "--rounds", "0"], 2),
         (["doctor", "--help"], 0),
         (["doctor", "-i", "not/a/name"], 2),
+        (["completion", "--help"], 0),
+        (["completion", "tcsh"], 2),
         (["explain", "--help"], 0),
         (["explain", "10.0.0.1", "10.0.0.2"], 3),
         (["explain", "10.0.0.1", "fd00::2"], 2),

@@ -13,13 +13,15 @@ from controlplane import device, kernel
 from controlplane import settings as kernel_settings
 from controlplane.attachment import driver_reason
 from controlplane.cache import cache_sets
+from controlplane.devconf import DeviceConfs
 from controlplane.errors import ControlPlaneError
 from controlplane.guard import Examiner
 from controlplane.libbpf import BPF_F_XDP_HAS_FRAGS
 from controlplane.memory import cache_bytes
 from controlplane.netdev import NDO_XMIT
 from controlplane.pins import PinDirectory
-from controlplane.reconcile import Mode, refusal
+from controlplane.reconcile import Mode
+from controlplane.stack import build
 from xdprouter import api, client
 from xdprouter.config import Config
 from xdprouter.doctor import system
@@ -43,10 +45,12 @@ def gather(instance: Instance, config: Config, named: tuple[str, ...] = (), from
     wished = _wished(config, named, status, from_file)
     owned = set(PinDirectory(instance.directory).link_ifindexes()) if root else set()
     links, devices = device.read(wished)
-    settings = kernel_settings.read(wished)
+    settings = kernel_settings.read(wished, DeviceConfs().read())
     features = _features() if root else {}
+    refused = build(links, wished).refused
     ports = tuple(
-        _port(name, mode, links, devices.get(name), settings, status, owned, features) for name, mode in wished.items()
+        _port(name, mode, links, refused.get(name, ""), devices.get(name), settings, status, owned, features)
+        for name, mode in wished.items()
     )
     policy = status["guard"]["policy"] if status else config.guard
     cpus = os.cpu_count() or 1
@@ -98,7 +102,7 @@ def _features() -> dict[str, Feature]:
     }
 
 
-def _port(name, mode, links, found, settings, status, owned, features) -> Port:
+def _port(name, mode, links, refusal, found, settings, status, owned, features) -> Port:
     if found is None:
         near = difflib.get_close_matches(name, [link.name for link in links if link.name != "lo"], n=3)
         return Port(name, mode, exists=False, near=tuple(near))
@@ -107,7 +111,7 @@ def _port(name, mode, links, found, settings, status, owned, features) -> Port:
     known = Port(
         name=name,
         mode=mode,
-        refusal=refusal(link, links),
+        refusal=refusal,
         up=link.up,
         carrier=link.carrier,
         kind=link.kind,
