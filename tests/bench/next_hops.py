@@ -26,8 +26,8 @@ from controlplane.next_hop import NextHop
 from lab import instance, namespace
 from lab.network import make_ready_for_xdp, wait_until_usable, write_sysctls
 from lab.wait import wait_until
-from tests.bench import network
 from xdprouter import api, client
+from xdprouter.bench import network
 from xdprouter.instance import Instance
 
 SENT_PER_S = 10_000
