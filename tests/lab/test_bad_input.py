@@ -20,6 +20,7 @@ from tests.lab.conftest import xdp
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and BPF")
 
 NOBODY = 65534
+NATIVE_NOWHERE = {"kind": "vxlan", "vxlan_id": 7, "vxlan_port": 4789}
 NO_NATIVE = "Underlying driver does not support XDP in native mode"
 """The kernel's own words: dev_xdp_attach of net/core/dev.c."""
 XDP_PASS = bytes.fromhex("b7000000020000009500000000000000")
@@ -245,20 +246,20 @@ def test_one_bad_port_does_not_stop_the_good_one(ns, others_program, start):
 
 
 def test_a_device_without_native_mode_says_so_in_the_kernels_words(ns):
-    with device(ns, "br0", kind="bridge"):
-        line = complaint(xdprouter("run", "--netns", ns, "-i", "br0"), 1, logged=True)
-        assert line.startswith(f"br0 refused the program in native mode: {NO_NATIVE}")
+    with device(ns, "vx0", **NATIVE_NOWHERE):
+        line = complaint(xdprouter("run", "--netns", ns, "-i", "vx0"), 1, logged=True)
+        assert line.startswith(f"vx0 refused the program in native mode: {NO_NATIVE}")
         assert "generic" in line
-        assert not xdp(ns, "br0")
+        assert not xdp(ns, "vx0")
 
 
 def test_a_device_without_native_mode_works_in_generic_mode(ns, start):
-    with device(ns, "br0", kind="bridge"):
-        start("br0", "--mode", "generic")
-        port = ports(ns)["br0"]
+    with device(ns, "vx0", **NATIVE_NOWHERE):
+        start("vx0", "--mode", "generic")
+        port = ports(ns)["vx0"]
         assert port["mode"] == "generic"
         assert port["state"] in ("active", "down")
-        assert xdp(ns, "br0")["mode"] == 2
+        assert xdp(ns, "vx0")["mode"] == 2
         assert "generic" in xdprouter("ports", "--netns", ns).stdout
 
 
@@ -267,24 +268,24 @@ def test_a_device_without_native_mode_works_in_generic_mode(ns, start):
 
 def test_attaching_what_is_refused_forgets_it(ns, start):
     start("left")
-    with device(ns, "br0", kind="bridge"):
-        line = complaint(xdprouter("attach", "br0", "--netns", ns), 1)
+    with device(ns, "vx0", **NATIVE_NOWHERE):
+        line = complaint(xdprouter("attach", "vx0", "--netns", ns), 1)
         assert NO_NATIVE in line
         assert ports(ns).keys() == {"left"}
-        assert not xdp(ns, "br0")
-        assert xdprouter("attach", "br0", "--mode", "generic", "--netns", ns).returncode == 0
-        assert ports(ns)["br0"]["mode"] == "generic"
+        assert not xdp(ns, "vx0")
+        assert xdprouter("attach", "vx0", "--mode", "generic", "--netns", ns).returncode == 0
+        assert ports(ns)["vx0"]["mode"] == "generic"
 
 
 def test_a_refused_change_of_mode_leaves_the_port_as_it_was(ns, start):
     start("left")
-    with device(ns, "br0", kind="bridge"):
-        assert xdprouter("attach", "br0", "--mode", "generic", "--netns", ns).returncode == 0
-        before = ports(ns)["br0"]["state"]
-        assert NO_NATIVE in complaint(xdprouter("attach", "br0", "--mode", "native", "--netns", ns), 1)
-        port = ports(ns)["br0"]
+    with device(ns, "vx0", **NATIVE_NOWHERE):
+        assert xdprouter("attach", "vx0", "--mode", "generic", "--netns", ns).returncode == 0
+        before = ports(ns)["vx0"]["state"]
+        assert NO_NATIVE in complaint(xdprouter("attach", "vx0", "--mode", "native", "--netns", ns), 1)
+        port = ports(ns)["vx0"]
         assert (port["mode"], port["state"]) == ("generic", before)
-        assert xdp(ns, "br0")["mode"] == 2
+        assert xdp(ns, "vx0")["mode"] == 2
 
 
 def test_attaching_what_is_no_device_yet_waits_for_it(ns, start):
