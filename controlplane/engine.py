@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controlplane.cache import RENEW_S
@@ -94,6 +94,8 @@ class Engine:
         self._observed = Observed()
         self.ready = asyncio.Event()
         """Set when the first dump is carried out."""
+        self.rounds = 0
+        """Goes up with every turn of the loop, at least every TICK_S."""
 
     async def run(self) -> None:
         """Follow netlink until cancelled."""
@@ -130,6 +132,7 @@ class Engine:
                 self._keeper.refresh(self._dataplane)
                 self._make_true()
                 self.ready.set()
+                self.rounds += 1
 
     # --- commands -------------------------------------------------------------------------------
 
@@ -159,6 +162,23 @@ class Engine:
         self._make_true()
         self._dataplane.release(name)
         return True
+
+    def configure(self, removed: Iterable[str], wished: Mapping[str, Mode], guard: GuardPolicy) -> None:
+        """Forget some ports, wish for others or for another mode of them, and guard them so. What cannot be attached stays
+        wished for, as at the start."""
+        if guard is not self._guard.policy:
+            self._monitor.leave_firewall()
+            try:
+                self._guard.change(guard)
+            finally:
+                self._monitor.follow_firewall()
+            self._known.firewall_stale = True
+        for name in removed:
+            self._ports.forget(name)
+        self._make_true()  # which gives the slots free
+        for name, mode in wished.items():
+            self._ports.wish(name, mode)
+        self._make_true()
 
     def refused(self) -> dict[str, str]:
         """Port -> reason, of the ports that cannot be attached."""

@@ -21,7 +21,7 @@ BUSIEST = 100
 
 
 class ApiError(Exception):
-    """An error reply. kind: malformed, version, unknown, refused or internal."""
+    """An error reply. kind: malformed, version, unknown, refused, configuration or internal."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -79,6 +79,11 @@ class ExplainRequest:
 
 
 @dataclass(frozen=True)
+class ReloadRequest:
+    pass
+
+
+@dataclass(frozen=True)
 class StopRequest:
     detach: bool = False
     """take the ports off XDP, instead of leaving them to forward alone"""
@@ -93,6 +98,7 @@ Request = (
     | AttachRequest
     | DetachRequest
     | ExplainRequest
+    | ReloadRequest
     | StopRequest
 )
 REQUESTS: dict[str, type] = {
@@ -104,6 +110,7 @@ REQUESTS: dict[str, type] = {
     "attach": AttachRequest,
     "detach": DetachRequest,
     "explain": ExplainRequest,
+    "reload": ReloadRequest,
     "stop": StopRequest,
 }
 
@@ -504,6 +511,18 @@ class Done:
 
     message: str
     changed: bool = field(default=True)
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What reading the configuration again has come to; a line for each thing."""
+
+    schema: int
+    changed: list[str]
+    restart: list[str]
+    """different in the file, but not in force before a restart"""
+    failed: list[str]
+    """wished for, but not possible at the moment"""
 
 
 # --- on the wire ----------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     attach.add_argument("--mode", default="", help="native or generic; default: as configured")
     detach = _command(commands, "detach", _detach, "take a port off the fast path")
     detach.add_argument("port", metavar="PORT")
+    reload = _command(commands, "reload", _reload, "read the configuration again, and change what is different")
+    reload.add_argument("--json", action="store_true", help="the stable form, for programs")
     stop = _command(commands, "stop", _stop, "end the daemon; forwarding goes on without it")
     stop.add_argument("--detach", action="store_true", help="take all ports off XDP too")
 
@@ -99,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
         raise XdprouterError(
             f"a Python package is missing: {error}; install xdprouter with its dependencies"
         ) from error
-    return daemon.run(instance, settings)
+    return daemon.run(instance, settings, lambda: _settings(args))
 
 
 def _settings(args: argparse.Namespace) -> config.Config:
@@ -173,6 +175,12 @@ def _attach(args: argparse.Namespace) -> int:
 def _detach(args: argparse.Namespace) -> int:
     print(_ask(args, api.DetachRequest(args.port))["message"])
     return 0
+
+
+def _reload(args: argparse.Namespace) -> int:
+    reply = _ask(args, api.ReloadRequest())
+    _show(args, reply, "print_reloaded")
+    return 1 if reply["failed"] else 0
 
 
 def _stop(args: argparse.Namespace) -> int:
