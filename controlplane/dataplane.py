@@ -9,7 +9,7 @@ import ctypes as ct
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 
-from controlplane import compiler, next_hop, source
+from controlplane import compiler, layout, next_hop, source
 from controlplane.attachment import Attachments
 from controlplane.cache import HZ, Cache
 from controlplane.census import RouteDump
@@ -19,12 +19,13 @@ from controlplane.errors import ControlPlaneError, DataplaneError
 from controlplane.explain import Explainer
 from controlplane.fdb import Fdb
 from controlplane.features import NONE, Feature, definitions
+from controlplane.heritage import Heritage
 from controlplane.interface_maps import InterfaceMaps
 from controlplane.memory import Memory
 from controlplane.next_hop import NextHop, Use
 from controlplane.note_maps import NoteMaps
 from controlplane.notes import RouteNotes
-from controlplane.pins import PinDirectory
+from controlplane.pins import LAYOUT_VERSION, PinDirectory
 from controlplane.program import Program
 from controlplane.reconcile import (
     Actual,
@@ -63,6 +64,8 @@ class Dataplane:
         self._lib = compiler.libbpf_of_bcc()
         cpus = table_cpus()
         with ExitStack() as stack:
+            self._heritage = Heritage(self._lib, pins)
+            stack.callback(self._heritage.close)
             self._memory = stack.enter_context(closing(Memory(self._lib, pins.maps, cpus, cache_sets)))
             sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
             self._definitions = (f'-DPIN_DIR="{pins.maps}"', *sizes, *self._memory.defines)
@@ -73,6 +76,9 @@ class Dataplane:
             self._running = self._program = self.compile(features)
             stack.callback(self._close_programs)
             self._tables = self._program.tables
+            described = layout.describe(LAYOUT_VERSION, self._tables, self._memory.sizes)
+            described.write(pins.description(pins.maps.name))
+            self._heritage.copy(self._program, self._tables, described, memoryview(self._memory.view("coherence")))
             self._program.trace("redirect_failed", "xdp_redirect_err")
             self._attachments = Attachments(self._lib, pins)
 
@@ -246,8 +252,15 @@ class Dataplane:
                 self._tx_ports.__delitem__(ct.c_uint(slot))
 
     def take_over_links(self) -> None:
-        """Put this process's program in the place of an earlier one's, port by port, losing no packet."""
+        """Put this process's program in the place of an earlier one's, port by port, losing no packet and no count."""
         self._attachments.replace(self._running)
+        self._heritage.take()
+        self._heritage.drop()
+
+    @property
+    def inherits(self) -> bool:
+        """Whether the links have a program of another version, with maps of its own."""
+        return self._heritage.pending
 
     def compile(self, features: Iterable[Feature]) -> Program:
         """A program over the same maps, attached nowhere yet; takes some tenths of a second. May run in a thread, one

@@ -297,7 +297,7 @@ class Engine:
     def _apply_once(self) -> bool:
         """False when a port refused, and the comparison must be made without it."""
         desired, plan = self._plan()
-        if plan.stack.needed and not self._taken_over:
+        if plan.stack.needed and not self._taken_over and not self._dataplane.inherits:
             # What an earlier daemon left in the links may not know what these entries mean.
             self._dataplane.take_over_links()
             self._taken_over = True
