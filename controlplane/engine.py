@@ -31,6 +31,7 @@ from controlplane.port_guard import GuardPolicy, PortGuard
 from controlplane.ports import Ports, PortView
 from controlplane.reconcile import Attach, Desired, Mode, Plan, PortState, operations
 from controlplane.settings import Settings
+from controlplane.swap import Swap
 from controlplane.upgrade import Upgrade
 from controlplane.vrf import VrfTraffic
 
@@ -53,6 +54,7 @@ class Snapshot:
     netlink: NetlinkCounters
     transmitting: dict[int, int]
     program_id: int
+    last_swap: Swap | None
     guard: GuardPolicy
     findings: list[Finding]
     plan: Plan
@@ -86,7 +88,7 @@ class Engine:
         self._ports = Ports(ports)
         self._known = Known(dataplane.route_dump.count)
         self._planner = Planner(dataplane, self._known, self._ports, self._guard)
-        self._upgrade = Upgrade(dataplane, self._make_true)
+        self._upgrade = Upgrade(dataplane, self._make_true, self.settled)
         self._taken_over = False
         self._settled = -1
         self._broken = ""
@@ -184,6 +186,10 @@ class Engine:
         """Port -> reason, of the ports that cannot be attached."""
         return self._ports.refused()
 
+    def settled(self) -> bool:
+        """Whether all ports are active."""
+        return all(state is PortState.ACTIVE and not reason for state, reason in self._ports.states.values())
+
     def blackholes(self) -> dict[Prefix, Traffic]:
         """What each blackhole route has swallowed since it is known."""
         self._make_true()
@@ -204,6 +210,7 @@ class Engine:
             netlink=self._monitor.counters,
             transmitting=self._dataplane.transmitting(),
             program_id=self._dataplane.program_id,
+            last_swap=self._dataplane.last_swap,
             guard=self._guard.policy,
             findings=self._guard.findings,
             plan=plan,
@@ -218,6 +225,7 @@ class Engine:
     def _tick(self) -> None:
         self._known.tick()
         self._guard.poll()
+        self._dataplane.watch_swap()
         self._ports.sample(self._dataplane, self._known.by_name())
         if churn := self._dataplane.churn.sample(time.monotonic()):
             self._listener(churn)
@@ -291,7 +299,7 @@ class Engine:
             self._listener(notice)
 
     def _out_of_sync(self) -> list[str]:
-        troubles = [self._broken, self._upgrade.reason]
+        troubles = [self._broken, self._upgrade.reason, self._dataplane.taken_back]
         return [trouble for trouble in troubles if trouble] + self._ports.out_of_sync()
 
     def _apply_once(self) -> bool:

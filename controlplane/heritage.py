@@ -65,24 +65,24 @@ class Heritage:
         self._readers: list[tuple[Path, Reader]] = []
         self._copied: list[Reading] = []
         self._filter = -1
+        self._raise_only = False
         others = pins.other_layouts()
         if not others:
             return
         used = maps_of_links(lib, pins)
         own_is_true = self._is_used(pins.maps, used) or not any(self._is_used(other, used) for other in others)
         if (pins.maps / "counters").exists() and own_is_true:
-            # They were about to be let go of, or this version's were taken for good: nothing to inherit.
-            for other in others:
-                self._drop(other)
-            return
-        pins.forget_maps()
+            # The others have counted too, if they were taken back, or a start was broken off: no more than what they have.
+            self._raise_only = True
+        else:
+            pins.forget_maps()
         for other in sorted(others, key=lambda path: self._is_used(path, used)):
             self._open(other)
 
     @property
     def pending(self) -> bool:
         """Whether another version's maps are in use until `take` is called."""
-        return bool(self._readers)
+        return bool(self._readers) and not self._raise_only
 
     def _is_used(self, directory: Path, used: set[int]) -> bool:
         path = directory / "counters"
@@ -108,6 +108,9 @@ class Heritage:
             return
         self._tables, self._own = tables, own
         self._filter = program.filter("inherit")
+        if self._raise_only:
+            self._raise(own)
+            return
         for other, reader in self._readers:
             found = reader.read()
             self._copied.append(found)
@@ -120,6 +123,24 @@ class Heritage:
             self._add_single(tables[b"route_changes"], found.route_changes)
             at, width = layout.COHERENCE["invalidations"]
             coherence[at : at + width] = found.invalidations.to_bytes(width, "little")
+
+    def _raise(self, own: layout.Layout) -> None:
+        """Where another layout's maps have counted more, go on from there."""
+        for other, reader in self._readers:
+            mine = Reader(self._lib, self._pins.maps, own)
+            before, found = mine.read(), reader.read()
+            mine.close()
+            for kind in ("ports", "vrfs", "hops", "blackholes"):
+                rows, known = getattr(found, kind), getattr(before, kind)
+                for key in list(rows):
+                    earlier = known.get(key, {})
+                    # What is no port here any more stays forgotten.
+                    less = {name: max(value, earlier.get(name, 0)) for name, value in rows[key].items()}
+                    rows[key] = less if key in known else {}
+            self._add(difference(found, before))
+            reader.close()
+            self._drop(other)
+        self._readers.clear()
 
     def take(self) -> None:
         """The program is in the links: add what the other one has counted since `copy`, and let go of its maps."""

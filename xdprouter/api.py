@@ -302,6 +302,19 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """One program took another's place, or was to."""
+
+    result: str
+    """done; refused: it failed its trial; taken back: frames were lost after it"""
+    before: int
+    """ids of the programs"""
+    after: int
+    age_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Status:
     schema: int
     version: str
@@ -324,6 +337,8 @@ class Status:
     vrfs: list[Vrf] = field(default_factory=list)
     features: list[str] = field(default_factory=list)
     """what the program was compiled with for the links that there are"""
+    last_swap: Swap | None = None
+    """null: no program has taken another's place since the daemon's start"""
 
 
 @dataclass(frozen=True)

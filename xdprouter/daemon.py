@@ -32,6 +32,7 @@ from controlplane.port_guard import GuardPolicy
 from controlplane.ports import PortView
 from controlplane.reconcile import Mode, PortState
 from controlplane.source import verdicts
+from controlplane.swap import Swap
 from controlplane.tags import words
 from controlplane.vrf import has_route
 from xdprouter import __version__, api, events, exporter
@@ -185,7 +186,7 @@ class Daemon:
             await asyncio.wait({engine, ready}, return_when=asyncio.FIRST_COMPLETED)
             if engine.done():
                 engine.result()
-            self._dataplane.take_over_links()
+            self._dataplane.take_over_links(self._engine.settled())
             self._refuse_if_useless()
             async with Server(self._instance, self._config.control_group, handlers) as server:
                 serve = asyncio.create_task(server.serve())
@@ -365,7 +366,15 @@ class Daemon:
             interfaces=_interfaces(snapshot),
             vrfs=_vrfs(snapshot),
             features=sorted(snapshot.features),
+            last_swap=_swap(snapshot.last_swap),
         )
+
+
+def _swap(found: Swap | None) -> api.Swap | None:
+    if found is None:
+        return None
+    age_s = round(time.monotonic() - found.at, 3)
+    return api.Swap(found.result, found.before, found.after, age_s, found.reason)
 
 
 def _check_name(port: str) -> None:

@@ -27,7 +27,7 @@ def make(target: Path, *more: tuple[str, str, str], changes: Changes = LAID_OUT_
         shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name, pattern, new in (*changes, *more):
         path = target / name
-        text, number = re.subn(pattern, lambda _: new, path.read_text())  # noqa: B023
+        text, number = re.subn(pattern, lambda _: new, path.read_text(), flags=re.MULTILINE)  # noqa: B023
         assert number == 1, f"{name}: {pattern} {number} times"
         path.write_text(text)
     return target
