@@ -10,9 +10,9 @@ STAMP := $(VENV)/.installed
 # so until `systemctl unmask prometheus`.
 PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
             traceroute tcpdump iputils-ping procps util-linux mount \
-            qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
+            systemd qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
 
-.PHONY: setup demo test test-vm lint bench scale conformance coherence clean
+.PHONY: setup demo test test-vm lint bench scale conformance coherence lifecycle soak clean
 
 setup: $(STAMP)
 
@@ -61,6 +61,14 @@ conformance: setup
 # By how much the old way outlives a change, while traffic flows at full rate.
 coherence: setup
 	$(PYTHON) -m tests.coherence --rounds $(or $(ROUNDS),1000) --report docs/coherence.md
+
+# 24 reloads, restarts and upgrades between two versions of the maps, each under 100,000 packets a second.
+lifecycle: setup
+	XDPROUTER_ROUNDS=$(or $(ROUNDS),24) $(PYTHON) -m pytest -s --timeout 1200 tests/lab/test_upgrade.py tests/lab/test_reload.py
+
+# Everything at once for SECONDS (ten minutes), and nothing may leak or get lost.
+soak: setup
+	$(PYTHON) -m tests.soak --seconds $(or $(SECONDS),600)
 
 lint: setup
 	$(PYTHON) -m ruff check .

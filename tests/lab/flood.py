@@ -8,6 +8,7 @@ the old program, the new one, or the kernel alone. A frame that the slow path fo
 """
 
 import ctypes as ct
+import errno
 import ipaddress
 import mmap
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from controlplane import libbpf
 from controlplane.compiler import libbpf_of_bcc
+from controlplane.errors import DataplaneError
 from controlplane.libbpf import TestRunOpts, XdpMd
 from lab import instance, namespace
 from lab.process import Process, end
@@ -114,7 +116,11 @@ class Flood:
                         ctx_size_in=ct.sizeof(context), repeat=_ROUNDS, flags=libbpf.BPF_F_TEST_XDP_LIVE_FRAMES,
                         batch_size=_BATCH,
                     )  # fmt: skip
-                    self._lib.test_run(self._feed, options)
+                    try:
+                        self._lib.test_run(self._feed, options)
+                    except DataplaneError as error:
+                        if error.errno != errno.EINTR:
+                            raise
         except Exception as error:
             self._error = error
 

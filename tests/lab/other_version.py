@@ -17,7 +17,7 @@ LAID_OUT_DIFFERENTLY: Changes = (
     ("bpf/limits.h", r"#define MAX_VERDICTS 32", "#define MAX_VERDICTS 40"),
     ("bpf/maps.h", r"struct port_counters \{", "struct port_counters {\n\tu64 news;\n\tu64 more_news[3];"),
     ("bpf/maps.h", r"struct vrf_counters \{", "struct vrf_counters {\n\tu64 news;"),
-    ("bpf/verdict.h", r"\tFORWARD, +/\*", "\tPASS_NEWS, /* nothing yet */\n\tFORWARD, /*"),
+    ("bpf/verdict.h", r"\tDROP_BLACKHOLE, +/\*", "\tPASS_NEWS, /* nothing yet */\n\tDROP_BLACKHOLE, /*"),
 )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The configuration is read again, under traffic, and only what is different changes."""
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -13,7 +14,8 @@ from tests.lab.flood import PORTS, Site, flood, site
 from xdprouter.bench import network
 
 BOTH = "".join(f'[[port]]\nname = "{port}"\n' for port in PORTS)
-RELOADS = 24
+RELOADS = int(os.environ.get("XDPROUTER_ROUNDS", "8"))
+"""`make lifecycle` does 24"""
 
 
 @pytest.fixture(scope="module")
