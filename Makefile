@@ -10,9 +10,9 @@ STAMP := $(VENV)/.installed
 # so until `systemctl unmask prometheus`.
 PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2 nftables iperf3 \
             traceroute tcpdump iputils-ping procps util-linux mount \
-            groff-base qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
+            groff-base zsh systemd qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
 
-.PHONY: setup demo test test-vm lint man bench scale conformance coherence clean
+.PHONY: setup demo test test-vm lint man bench scale conformance coherence lifecycle soak clean
 
 setup: $(STAMP)
 
@@ -67,6 +67,14 @@ coherence: setup
 # Man pages into build/man, as the wheel has them; `man -l build/man/xdprouter.1`.
 man: setup
 	$(PYTHON) -m xdprouter.manual build/man
+
+# 24 reloads, restarts and upgrades between two versions of the maps, each under 100,000 packets a second.
+lifecycle: setup
+	XDPROUTER_ROUNDS=$(or $(ROUNDS),24) $(PYTHON) -m pytest -s --timeout 1200 tests/lab/test_upgrade.py tests/lab/test_reload.py
+
+# Everything at once for SECONDS (ten minutes), and nothing may leak or get lost.
+soak: setup
+	$(PYTHON) -m tests.soak --seconds $(or $(SECONDS),600)
 
 lint: setup
 	$(PYTHON) -m ruff check .

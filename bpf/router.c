@@ -18,6 +18,7 @@
 #include "rewrite.h"
 #include "guard.h"
 #include "guard_events.h"
+#include "inherit.h"
 #include "redirect_errors.h"
 #include "route_events.h"
 #include "census.h"

@@ -68,7 +68,23 @@ class Attachments:
             with self._link(ifindex) as link:
                 device, running = self._lib.link_info(link)
                 if device == ifindex and running != program.id:
-                    self._update(link, program)
+                    self._update(link, program.fd)
+
+    def programs(self) -> dict[int, int]:
+        """ifindex -> id of the program, of each link that has a device."""
+        out = {}
+        for ifindex in self._pins.link_ifindexes():
+            with self._link(ifindex) as link:
+                device, running = self._lib.link_info(link)
+                if device == ifindex:
+                    out[ifindex] = running
+        return out
+
+    def put(self, ifindex: int, program_fd: int) -> None:
+        """A program into one link."""
+        if ifindex in self._pins.link_ifindexes():
+            with self._link(ifindex) as link:
+                self._update(link, program_fd)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -81,9 +97,9 @@ class Attachments:
         finally:
             os.close(fd)
 
-    def _update(self, link: int, program: Program) -> None:
+    def _update(self, link: int, program_fd: int) -> None:
         try:
-            self._lib.link_update(link, program.fd)
+            self._lib.link_update(link, program_fd)
         except DataplaneError as error:
             if error.errno != errno.ENOLINK:  # the device has just gone
                 raise

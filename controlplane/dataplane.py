@@ -9,7 +9,7 @@ import ctypes as ct
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 
-from controlplane import compiler, next_hop, source
+from controlplane import compiler, layout, next_hop, source, trial
 from controlplane.attachment import Attachments
 from controlplane.cache import HZ, Cache
 from controlplane.census import RouteDump
@@ -19,12 +19,13 @@ from controlplane.errors import ControlPlaneError, DataplaneError
 from controlplane.explain import Explainer
 from controlplane.fdb import Fdb
 from controlplane.features import NONE, Feature, definitions
+from controlplane.heritage import Heritage
 from controlplane.interface_maps import InterfaceMaps
 from controlplane.memory import Memory
 from controlplane.next_hop import NextHop, Use
 from controlplane.note_maps import NoteMaps
 from controlplane.notes import RouteNotes
-from controlplane.pins import PinDirectory
+from controlplane.pins import LAYOUT_VERSION, PinDirectory
 from controlplane.program import Program
 from controlplane.reconcile import (
     Actual,
@@ -38,6 +39,7 @@ from controlplane.reconcile import (
     StopTransmit,
     Transmit,
 )
+from controlplane.swap import Swap, Swapper
 from controlplane.vrf import Vrfs
 
 _GUARD_CHANGES, _GUARD_EXAMINED, _GUARD_ENFORCED = range(3)
@@ -63,6 +65,8 @@ class Dataplane:
         self._lib = compiler.libbpf_of_bcc()
         cpus = table_cpus()
         with ExitStack() as stack:
+            self._heritage = Heritage(self._lib, pins)
+            stack.callback(self._heritage.close)
             self._memory = stack.enter_context(closing(Memory(self._lib, pins.maps, cpus, cache_sets)))
             sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
             self._definitions = (f'-DPIN_DIR="{pins.maps}"', *sizes, *self._memory.defines)
@@ -73,8 +77,13 @@ class Dataplane:
             self._running = self._program = self.compile(features)
             stack.callback(self._close_programs)
             self._tables = self._program.tables
+            described = layout.describe(LAYOUT_VERSION, self._tables, self._memory.sizes)
+            described.write(pins.description(pins.maps.name))
+            self._heritage.copy(self._program, self._tables, described, memoryview(self._memory.view("coherence")))
             self._program.trace("redirect_failed", "xdp_redirect_err")
             self._attachments = Attachments(self._lib, pins)
+            self._swapper = Swapper(self._lib, self._attachments, self._losses)
+            stack.callback(self._swapper.close)
 
             self.route_filter_fd = self._program.filter("route_event")
             self.guard_filter_fds = self._filters("nftables_event", "traffic_control_event", "xfrm_event")
@@ -245,19 +254,51 @@ class Dataplane:
             case StopTransmit(slot):
                 self._tx_ports.__delitem__(ct.c_uint(slot))
 
-    def take_over_links(self) -> None:
-        """Put this process's program in the place of an earlier one's, port by port, losing no packet."""
+    def take_over_links(self, settled: bool = False) -> None:
+        """Put this process's program in the place of an earlier one's, port by port, losing no packet and no count.
+        `settled`: all ports are active. Raises DataplaneError, with the links as they were, if it fails its trial."""
+        self._try(self._running, settled)
+        self._swap_in()
+
+    def _swap_in(self) -> None:
+        self._swapper.begin(self._running.id)
         self._attachments.replace(self._running)
+        self._heritage.take()
+        if not self._swapper.watching:
+            self._heritage.drop()
+
+    def watch_swap(self) -> None:
+        """Twice a second: see how the last swap goes."""
+        if self._swapper.watch():
+            self._heritage.drop()
+
+    @property
+    def last_swap(self) -> Swap | None:
+        return self._swapper.last
+
+    @property
+    def taken_back(self) -> str:
+        """Why the program before is in the links again; empty if it is not."""
+        return self._swapper.taken_back
+
+    @property
+    def inherits(self) -> bool:
+        """Whether the links have a program of another version, with maps of its own."""
+        return self._heritage.pending
 
     def compile(self, features: Iterable[Feature]) -> Program:
         """A program over the same maps, attached nowhere yet; takes some tenths of a second. May run in a thread, one
         at a time. Raises MissingDependency, DataplaneError."""
         return Program(self._lib, (*self._defines, *definitions(features), *self._definitions))
 
-    def adopt(self, program: Program, features: frozenset[Feature]) -> None:
-        """Let this program, compiled with these features, take the place of the one that runs, losing no packet."""
+    def adopt(self, program: Program, features: frozenset[Feature], settled: bool = False) -> None:
+        """Let this program, compiled with these features, take the place of the one that runs, losing no packet. Raises
+        DataplaneError, with everything as it was, if it fails its trial."""
+        if self._swapper.taken_back:
+            raise DataplaneError(self._swapper.taken_back)
+        self._try(program, settled)
         before, self._running, self.features = self._running, program, features
-        self.take_over_links()
+        self._swap_in()
         self.cache.invalidate()
         if before is not self._program:
             before.close()
@@ -284,6 +325,30 @@ class Dataplane:
         return self._running.id
 
     # --- inside ---------------------------------------------------------------------------------
+
+    def _try(self, program: Program, settled: bool) -> None:
+        """Three times, since routes and neighbours may change between two answers."""
+        for _ in range(3):
+            reason = self._swapper.refusal(program.fd, self._trial_frames(), settled)
+            if not reason:
+                return
+        self._swapper.refuse(program.id, reason)
+        raise DataplaneError(f"the new program was not taken, the running one stays: {reason}")
+
+    def _trial_frames(self) -> dict[int, list[trial.Frame]]:
+        hops = sorted(self.next_hops())
+        out = {}
+        for ifindex, interface in self._interfaces.interfaces().items():
+            near = [hop for hop in hops if hop.ifindex == ifindex and len(hop.address) == 4]
+            source = str(near[0]) if near else "198.51.100.7"
+            far = [(hop.family, hop.address) for hop in hops if hop.ifindex != ifindex]
+            out[ifindex] = trial.frames(bytes.fromhex(interface.mac.replace(":", "")), source, far)
+        return out
+
+    def _losses(self) -> tuple[int, int]:
+        """(frames that could not be redirected, frames redirected) so far."""
+        found = [self.counters(slot) for slot in self._slots.values()]
+        return sum(c.redirect_errors for c in found), sum(c.egress.packets for c in found)
 
     def _jiffies(self) -> int:
         frame = bytes(14)  # a socket filter is not run on less

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from controlplane.cache import RENEW_S
@@ -31,6 +31,7 @@ from controlplane.port_guard import GuardPolicy, PortGuard
 from controlplane.ports import Ports, PortView
 from controlplane.reconcile import Attach, Desired, Mode, Plan, PortState, operations
 from controlplane.settings import Settings
+from controlplane.swap import Swap
 from controlplane.upgrade import Upgrade
 from controlplane.vrf import VrfTraffic
 
@@ -53,6 +54,7 @@ class Snapshot:
     netlink: NetlinkCounters
     transmitting: dict[int, int]
     program_id: int
+    last_swap: Swap | None
     guard: GuardPolicy
     findings: list[Finding]
     plan: Plan
@@ -86,7 +88,7 @@ class Engine:
         self._ports = Ports(ports)
         self._known = Known(dataplane.route_dump.count)
         self._planner = Planner(dataplane, self._known, self._ports, self._guard)
-        self._upgrade = Upgrade(dataplane, self._make_true)
+        self._upgrade = Upgrade(dataplane, self._make_true, self.settled)
         self._taken_over = False
         self._settled = -1
         self._broken = ""
@@ -94,6 +96,8 @@ class Engine:
         self._observed = Observed()
         self.ready = asyncio.Event()
         """Set when the first dump is carried out."""
+        self.rounds = 0
+        """Goes up with every turn of the loop, at least every TICK_S."""
 
     async def run(self) -> None:
         """Follow netlink until cancelled."""
@@ -130,6 +134,7 @@ class Engine:
                 self._keeper.refresh(self._dataplane)
                 self._make_true()
                 self.ready.set()
+                self.rounds += 1
 
     # --- commands -------------------------------------------------------------------------------
 
@@ -160,9 +165,30 @@ class Engine:
         self._dataplane.release(name)
         return True
 
+    def configure(self, removed: Iterable[str], wished: Mapping[str, Mode], guard: GuardPolicy) -> None:
+        """Forget some ports, wish for others or for another mode of them, and guard them so. What cannot be attached stays
+        wished for, as at the start."""
+        if guard is not self._guard.policy:
+            self._monitor.leave_firewall()
+            try:
+                self._guard.change(guard)
+            finally:
+                self._monitor.follow_firewall()
+            self._known.firewall_stale = True
+        for name in removed:
+            self._ports.forget(name)
+        self._make_true()  # which gives the slots free
+        for name, mode in wished.items():
+            self._ports.wish(name, mode)
+        self._make_true()
+
     def refused(self) -> dict[str, str]:
         """Port -> reason, of the ports that cannot be attached."""
         return self._ports.refused()
+
+    def settled(self) -> bool:
+        """Whether all ports are active."""
+        return all(state is PortState.ACTIVE and not reason for state, reason in self._ports.states.values())
 
     def blackholes(self) -> dict[Prefix, Traffic]:
         """What each blackhole route has swallowed since it is known."""
@@ -184,6 +210,7 @@ class Engine:
             netlink=self._monitor.counters,
             transmitting=self._dataplane.transmitting(),
             program_id=self._dataplane.program_id,
+            last_swap=self._dataplane.last_swap,
             guard=self._guard.policy,
             findings=self._guard.findings,
             plan=plan,
@@ -198,6 +225,7 @@ class Engine:
     def _tick(self) -> None:
         self._known.tick()
         self._guard.poll()
+        self._dataplane.watch_swap()
         self._ports.sample(self._dataplane, self._known.by_name())
         if churn := self._dataplane.churn.sample(time.monotonic()):
             self._listener(churn)
@@ -271,13 +299,13 @@ class Engine:
             self._listener(notice)
 
     def _out_of_sync(self) -> list[str]:
-        troubles = [self._broken, self._upgrade.reason]
+        troubles = [self._broken, self._upgrade.reason, self._dataplane.taken_back]
         return [trouble for trouble in troubles if trouble] + self._ports.out_of_sync()
 
     def _apply_once(self) -> bool:
         """False when a port refused, and the comparison must be made without it."""
         desired, plan = self._plan()
-        if plan.stack.needed and not self._taken_over:
+        if plan.stack.needed and not self._taken_over and not self._dataplane.inherits:
             # What an earlier daemon left in the links may not know what these entries mean.
             self._dataplane.take_over_links()
             self._taken_over = True

@@ -112,7 +112,7 @@ class Keeper:
         self._socket = NetlinkSocket()
         self._reader = NetlinkSocket()  # for `neighbours`, which may be asked during a tick
         self._managing = neighbour.can_manage(self._socket) if managing is None else managing
-        self._idle_s = idle_s
+        self.idle_s = idle_s
         self._uses: Mapping[NextHop, Use] | None = None
         self._last: dict[NextHop, float] = {}
         self._unseen: set[NextHop] = set()
@@ -224,7 +224,7 @@ class Keeper:
             if known is None or use[0] > known[0]:
                 self._last[hop] = now
                 self._unseen.discard(hop)
-        idle = [hop for hop, last in self._last.items() if now - last >= self._idle_s]
+        idle = [hop for hop, last in self._last.items() if now - last >= self.idle_s]
         for hop in idle:
             del self._last[hop]
             self._unseen.discard(hop)

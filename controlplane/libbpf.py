@@ -8,9 +8,13 @@ beyond as zero, so only the fields up to the last one used are declared.
 import ctypes as ct
 import errno
 import os
+import platform
+import time
 
 from controlplane.errors import DataplaneError
 
+_SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}.get(platform.machine(), -1)
+_MEMBARRIER_CMD_GLOBAL = 1
 BPF_MAP_TYPE_ARRAY = 2
 BPF_F_MMAPABLE = 1 << 10
 BPF_NOEXIST = 1
@@ -83,6 +87,15 @@ class _ObjectInfo(ct.Structure):
     """The head that struct bpf_prog_info and struct bpf_map_info share."""
 
     _fields_ = [("type", ct.c_uint), ("id", ct.c_uint), ("_rest", ct.c_ubyte * 240)]
+
+
+class MapInfo(ct.Structure):
+    """The head of struct bpf_map_info."""
+
+    _fields_ = [
+        ("type", ct.c_uint), ("id", ct.c_uint), ("key_size", ct.c_uint), ("value_size", ct.c_uint),
+        ("max_entries", ct.c_uint), ("_rest", ct.c_ubyte * 228),
+    ]  # fmt: skip
 
 
 class ProgramInfo(ct.Structure):
@@ -168,6 +181,23 @@ class Libbpf:
         ids = (ct.c_uint * count)()
         self._info(program_fd, ProgramInfo(nr_map_ids=count, map_ids=ct.addressof(ids)))
         return list(ids)
+
+    def map_info(self, fd: int) -> MapInfo:
+        return self._info(fd, MapInfo())
+
+    def map_keys(self, fd: int, size: int) -> list[bytes]:
+        """All keys of a hash or a trie, as far as they stay while this reads."""
+        key, out = ct.create_string_buffer(size), []
+        end = self._lib.bpf_map_get_next_key(fd, None, key)
+        while end == 0:
+            out.append(key.raw)
+            end = self._lib.bpf_map_get_next_key(fd, key, key)
+        return out
+
+    def wait_for_programs(self) -> None:
+        """Until no CPU runs a program any more that was taken out of its link before: an RCU grace period."""
+        if ct.CDLL(None, use_errno=True).syscall(_SYS_MEMBARRIER, _MEMBARRIER_CMD_GLOBAL, 0, 0) < 0:
+            time.sleep(0.05)
 
     def map_type(self, fd: int) -> int:
         return self._info(fd, _ObjectInfo()).type

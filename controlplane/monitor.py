@@ -88,14 +88,22 @@ class NetlinkMonitor:
         self._loop.add_reader(self._netdev.socket, self._netdev_readable)
         self._loop.add_reader(self._routes, self._routes_readable)
         self._loop.add_reader(self._settings, self._settings_readable)
-        for sock in self._guard_watch.sockets:
-            self._loop.add_reader(sock, self._firewall_readable)
+        self.follow_firewall()
         return self
 
     async def __aexit__(self, *_) -> None:
         for sock in (self._links, self._netdev.socket, self._routes, self._settings):
             self._loop.remove_reader(sock)
             sock.close()
+        self.leave_firewall()
+
+    def follow_firewall(self) -> None:
+        """The guard's watch has opened its sockets."""
+        for sock in self._guard_watch.sockets:
+            self._loop.add_reader(sock, self._firewall_readable)
+
+    def leave_firewall(self) -> None:
+        """It is about to close them."""
         for sock in self._guard_watch.sockets:
             self._loop.remove_reader(sock)
 

@@ -4,9 +4,9 @@
 <run dir>/bpf/            bpffs mount
 <run dir>/bpf/vN/         maps of layout version N, LAYOUT_VERSION
 <run dir>/bpf/vN/links/   one pinned XDP link for each port, named by ifindex
+<run dir>/layout-vN.json  what these maps look like, for other versions (controlplane/layout.py)
 """
 
-import logging
 import os
 import re
 import shutil
@@ -15,10 +15,8 @@ from pathlib import Path
 
 from controlplane.errors import DataplaneError
 
-log = logging.getLogger("xdprouter.pins")
-
 LAYOUT_VERSION = 3
-"""Goes up when a struct or a size in bpf/maps.h changes: pins of another layout are never read."""
+"""Goes up when a struct or a size in bpf/maps.h changes: pins of another layout are read by their description alone."""
 
 
 class PinDirectory:
@@ -38,18 +36,23 @@ class PinDirectory:
             if done.returncode != 0:
                 raise DataplaneError(f"cannot mount bpffs at {self.mount_point}: {done.stderr.strip()}")
         self.links.mkdir(parents=True, exist_ok=True)
-        for other in self._other_layouts():
-            self._take_over(other)
+        for other in self.other_layouts():
+            for link in (other / "links").glob("*"):  # the ports stay on XDP until their program is replaced
+                link.rename(self.links / link.name)
 
-    def _other_layouts(self) -> list[Path]:
-        return [p for p in self.mount_point.iterdir() if re.fullmatch(r"v\d+", p.name) and p != self.maps]
+    def other_layouts(self) -> list[Path]:
+        """Their maps are still pinned."""
+        return sorted(p for p in self.mount_point.iterdir() if re.fullmatch(r"v\d+", p.name) and p != self.maps)
 
-    def _take_over(self, other: Path) -> None:
-        """Keep the links (the ports stay on XDP until their program is replaced), drop the maps."""
-        for link in (other / "links").glob("*"):
-            link.rename(self.links / link.name)
-        shutil.rmtree(other)
-        log.warning("ports of layout %s were taken over; their counters begin at zero", other.name)
+    def description(self, name: str) -> Path:
+        """Of the layout that is called so, such as v2."""
+        return self.mount_point.parent / f"layout-{name}.json"
+
+    def forget_maps(self) -> None:
+        """Unpin this layout's maps; the links stay."""
+        for path in self.maps.iterdir():
+            if path != self.links:
+                path.unlink()
 
     def link_ifindexes(self) -> list[int]:
         """Devices that have a link here; none before `open`."""
@@ -61,7 +64,9 @@ class PinDirectory:
     def remove(self) -> None:
         """Unpin everything, which detaches every port, and unmount."""
         if os.path.ismount(self.mount_point):
-            shutil.rmtree(self.maps, ignore_errors=True)
+            for path in (self.maps, *self.other_layouts()):
+                shutil.rmtree(path, ignore_errors=True)
+                self.description(path.name).unlink(missing_ok=True)
             subprocess.run(["umount", "--lazy", str(self.mount_point)], check=True, capture_output=True)
         if self.mount_point.is_dir():
             self.mount_point.rmdir()

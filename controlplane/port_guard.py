@@ -44,6 +44,17 @@ class PortGuard:
     def __exit__(self, *_) -> None:
         self.watch.__exit__()
 
+    def change(self, policy: GuardPolicy) -> None:
+        """Another policy, in force with the next `look` and `settle`. To be called between two of the engine's rounds."""
+        self.policy = policy
+        if policy is GuardPolicy.OFF:
+            self.watch.__exit__()
+            self.findings = []
+        elif not self.watch.sockets:
+            self.watch.__enter__()
+        self._dataplane.guard_enforce(policy is GuardPolicy.REFUSE)
+        self._looked_at = {}
+
     def poll(self) -> None:
         """Let the next look read what has no events, also if nothing is known to have changed."""
         self._due = True

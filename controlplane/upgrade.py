@@ -19,11 +19,12 @@ RETRY_S = 10.0
 
 
 class Upgrade:
-    """`adopted` is called after each, in the loop."""
+    """`adopted` is called after each, in the loop; `settled` says whether all ports are active."""
 
-    def __init__(self, dataplane: Dataplane, adopted: Callable[[], None]):
+    def __init__(self, dataplane: Dataplane, adopted: Callable[[], None], settled: Callable[[], bool]):
         self._dataplane = dataplane
         self._adopted = adopted
+        self._settled = settled
         self._task: asyncio.Task | None = None
         self._retry_at = 0.0
         self.reason = ""
@@ -47,7 +48,7 @@ class Upgrade:
         started = time.monotonic()
         try:
             program = await asyncio.to_thread(self._dataplane.compile, features)
-            self._dataplane.adopt(program, features)
+            self._dataplane.adopt(program, features, self._settled())
         except ControlPlaneError as error:
             self.reason = f"the program with {', '.join(sorted(features))} was refused: {error}"
             self._retry_at = time.monotonic() + RETRY_S

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from lab.wait import wait_until
 # Where xdprouter keeps an instance's state; the instance of a namespace has the namespace's name.
 STATE_DIRECTORY = Path("/run/xdprouter")
 READY_TIMEOUT_S = 30.0
+WRAPPER = "XDPROUTER_LAB_WRAPPER"
+"""Environment variable: a command that the daemon is run by, such as `setpriv --bounding-set ...`; it must exec."""
 
 
 def start(
@@ -29,7 +32,8 @@ def start(
     """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "xdprouter.log"
-    argv = [sys.executable, "-m", "xdprouter", "run", "--netns", ns]
+    wrapper = shlex.split(os.environ.get(WRAPPER, ""))
+    argv = [*wrapper, sys.executable, "-m", "xdprouter", "run", "--netns", ns]
     for port in ports:
         argv += ["-i", port]
     with log.open("ab") as output:

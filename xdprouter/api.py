@@ -21,7 +21,7 @@ BUSIEST = 100
 
 
 class ApiError(Exception):
-    """An error reply. kind: malformed, version, unknown, refused or internal."""
+    """An error reply. kind: malformed, version, unknown, refused, configuration or internal."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -79,6 +79,11 @@ class ExplainRequest:
 
 
 @dataclass(frozen=True)
+class ReloadRequest:
+    pass
+
+
+@dataclass(frozen=True)
 class StopRequest:
     detach: bool = False
     """take the ports off XDP, instead of leaving them to forward alone"""
@@ -93,6 +98,7 @@ Request = (
     | AttachRequest
     | DetachRequest
     | ExplainRequest
+    | ReloadRequest
     | StopRequest
 )
 REQUESTS: dict[str, type] = {
@@ -104,6 +110,7 @@ REQUESTS: dict[str, type] = {
     "attach": AttachRequest,
     "detach": DetachRequest,
     "explain": ExplainRequest,
+    "reload": ReloadRequest,
     "stop": StopRequest,
 }
 
@@ -295,6 +302,19 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """One program took another's place, or was to."""
+
+    result: str
+    """done; refused: it failed its trial; taken back: frames were lost after it"""
+    before: int
+    """ids of the programs"""
+    after: int
+    age_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Status:
     schema: int
     version: str
@@ -317,6 +337,8 @@ class Status:
     vrfs: list[Vrf] = field(default_factory=list)
     features: list[str] = field(default_factory=list)
     """what the program was compiled with for the links that there are"""
+    last_swap: Swap | None = None
+    """null: no program has taken another's place since the daemon's start"""
 
 
 @dataclass(frozen=True)
@@ -504,6 +526,18 @@ class Done:
 
     message: str
     changed: bool = field(default=True)
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What reading the configuration again has come to; a line for each thing."""
+
+    schema: int
+    changed: list[str]
+    restart: list[str]
+    """different in the file, but not in force before a restart"""
+    failed: list[str]
+    """wished for, but not possible at the moment"""
 
 
 # --- on the wire ----------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     attach.add_argument("--mode", default="", help="native or generic; default: as configured")
     detach = _asking(commands, "detach", _detach, "take a port off the fast path")
     detach.add_argument("port", metavar="PORT", help="a port of the daemon")
+    _asking(commands, "reload", _reload, "read the configuration again, and change what is different")
     stop = _asking(commands, "stop", _stop, "end the daemon; forwarding goes on without it")
     stop.add_argument("--detach", action="store_true", help="take all ports off XDP too")
 
@@ -108,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
         raise XdprouterError(
             f"a Python package is missing: {error}; install xdprouter with its dependencies"
         ) from error
-    return daemon.run(instance, settings)
+    return daemon.run(instance, settings, lambda: _settings(args))
 
 
 def _settings(args: argparse.Namespace) -> config.Config:
@@ -180,6 +181,12 @@ def _attach(args: argparse.Namespace) -> int:
 
 def _detach(args: argparse.Namespace) -> int:
     return _show(args, _ask(args, api.DetachRequest(args.port)), "print_done")
+
+
+def _reload(args: argparse.Namespace) -> int:
+    reply = _ask(args, api.ReloadRequest())
+    _show(args, reply, "print_reloaded")
+    return 1 if reply["failed"] else 0
 
 
 def _stop(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from xdprouter import api
-from xdprouter.errors import NoDaemon, XdprouterError
+from xdprouter.errors import NoDaemon, UsageError, XdprouterError
 from xdprouter.instance import Instance
 
 TIMEOUT_MS = 10_000
@@ -25,7 +25,7 @@ def ask(instance: Instance, request: api.Request) -> dict:
         try:
             return api.decode_reply(sock.recv())
         except api.ApiError as error:
-            raise XdprouterError(str(error)) from None
+            raise (UsageError if error.kind == "configuration" else XdprouterError)(str(error)) from None
 
 
 def check_listening(instance: Instance, path: Path) -> None:

@@ -8,7 +8,8 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from xdprouter.errors import UsageError
+from xdprouter.config_lines import line_of
+from xdprouter.errors import UsageError, WrongValue
 
 DEFAULT_PATH = Path("/etc/xdprouter.toml")
 MODES = ("native", "generic")
@@ -57,12 +58,15 @@ class Config:
 
 
 def load(path: Path) -> Config:
-    """Read and check a file. Raises UsageError that names the file and what is wrong in it."""
+    """Read and check a file. Raises UsageError that names the file, what is wrong in it, and the line."""
     try:
-        with open(path, "rb") as file:
-            return parse(tomllib.load(file))
+        text = path.read_bytes().decode()
+        return parse(tomllib.loads(text))
     except OSError as error:
         raise UsageError(f"cannot read configuration {path}: {error.strerror}") from error
+    except WrongValue as error:
+        line = line_of(text, error.at)
+        raise UsageError(f"{path}: {error}" + (f" (at line {line})" if line else "")) from None
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:  # not TOML or UTF-8; a number or a nesting beyond Python's limits
@@ -74,8 +78,9 @@ def parse(table: dict) -> Config:
     values = _checked(table, Config, "")
     ports = values.pop("port", [])
     if not isinstance(ports, list) or not all(isinstance(port, dict) for port in ports):
-        raise UsageError("ports are written as [[port]] tables, each with a name")
-    return checked(Config(**values, port=tuple(PortConfig(**_checked(port, PortConfig, "port: ")) for port in ports)))
+        raise WrongValue("ports are written as [[port]] tables, each with a name", "port")
+    checked_ports = (PortConfig(**_checked(port, PortConfig, "port: ", "port", n)) for n, port in enumerate(ports))
+    return checked(Config(**values, port=tuple(checked_ports)))
 
 
 def checked(config: Config) -> Config:
@@ -85,26 +90,30 @@ def checked(config: Config) -> Config:
     _one_of("guard", config.guard, GUARD)
     if config.netlink_receive_buffer not in RECEIVE_BUFFER:
         limits = f"at least {RECEIVE_BUFFER.start} and at most {RECEIVE_BUFFER.stop - 1} bytes"
-        raise UsageError(f"netlink_receive_buffer is {config.netlink_receive_buffer}: {limits}")
+        raise WrongValue(
+            f"netlink_receive_buffer is {config.netlink_receive_buffer}: {limits}", "netlink_receive_buffer"
+        )
     if config.cache_entries < 0:
-        raise UsageError(f"cache_entries is {config.cache_entries}: at least 0, which is no cache")
+        raise WrongValue(f"cache_entries is {config.cache_entries}: at least 0, which is no cache", "cache_entries")
     if config.neighbour_idle_s not in NEIGHBOUR_IDLE_S:
         limits = f"at least {NEIGHBOUR_IDLE_S.start} and at most {NEIGHBOUR_IDLE_S.stop - 1} seconds"
-        raise UsageError(f"neighbour_idle_s is {config.neighbour_idle_s}: {limits}")
+        raise WrongValue(f"neighbour_idle_s is {config.neighbour_idle_s}: {limits}", "neighbour_idle_s")
     if config.metrics:
         metrics_address(config.metrics)
     if not _is_name(config.control_group, _GROUP_NAME):
-        raise UsageError(f"control_group {config.control_group!r} cannot be the name of a group")
+        raise WrongValue(f"control_group {config.control_group!r} cannot be the name of a group", "control_group")
     if len(config.port) > MAX_PORTS:
         raise UsageError(f"{len(config.port)} ports: at most {MAX_PORTS} ports are possible")
     seen = set()
-    for port in config.port:
+    for number, port in enumerate(config.port):
+        at = ("port", number)
         if not _is_name(port.name, _DEVICE_NAME) or port.name in (".", "..") or len(port.name.encode()) > 15:
-            raise UsageError(f"{port.name!r} cannot be the name of a network device (1 to 15 bytes, no / : or space)")
+            why = f"{port.name!r} cannot be the name of a network device (1 to 15 bytes, no / : or space)"
+            raise WrongValue(why, *at, "name")
         if port.mode:
-            _one_of(f"mode of port {port.name}", port.mode, MODES)
+            _one_of(f"mode of port {port.name}", port.mode, MODES, *at, "mode")
         if port.name in seen:
-            raise UsageError(f"port {port.name} is given twice")
+            raise WrongValue(f"port {port.name} is given twice", *at, "name")
         seen.add(port.name)
     return config
 
@@ -118,7 +127,8 @@ def metrics_address(text: str) -> tuple[str, int]:
         if not re.fullmatch("[0-9]{1,5}", port) or int(port) not in range(1, 1 << 16) or "%" in host:
             raise ValueError
     except ValueError:
-        raise UsageError(f"metrics is {text!r}: must be address:port, such as 127.0.0.1:9474 or [::1]:9474") from None
+        why = f"metrics is {text!r}: must be address:port, such as 127.0.0.1:9474 or [::1]:9474"
+        raise WrongValue(why, "metrics") from None
     return str(address), int(port)
 
 
@@ -127,23 +137,24 @@ def _is_name(text: str, pattern: re.Pattern) -> bool:
     return bool(pattern.fullmatch(text)) and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def _checked(table: dict, kind: type, where: str) -> dict:
-    """The table if its keys and types fit the dataclass `kind`."""
+def _checked(table: dict, kind: type, where: str, *at: str | int) -> dict:
+    """The table if its keys and types fit the dataclass `kind`. `at`: where it is in the file."""
     known = {f.name: f.type for f in fields(kind)}
     for key, value in table.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            raise UsageError(f"{where}unknown key {key!r}; {hint}")
+            raise WrongValue(f"{where}unknown key {key!r}; {hint}", *at, key)
         if known[key] in (str, int) and type(value) is not known[key]:
-            raise UsageError(f"{where}{key} must be {'text' if known[key] is str else 'a whole number'}, not {value!r}")
+            wanted = "text" if known[key] is str else "a whole number"
+            raise WrongValue(f"{where}{key} must be {wanted}, not {value!r}", *at, key)
     if kind is PortConfig and "name" not in table:
-        raise UsageError("a [[port]] has no name")
+        raise WrongValue("a [[port]] has no name", *at)
     return dict(table)
 
 
-def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(what: str, value: str, allowed: tuple[str, ...], *at: str | int) -> None:
     if value not in allowed:
         near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{what} is {value!r}: must be {' or '.join(allowed)}{hint}")
+        raise WrongValue(f"{what} is {value!r}: must be {' or '.join(allowed)}{hint}", *(at or (what,)))

@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
 
 from controlplane.accounting import Accounting
 from controlplane.cache import Cache, cache_sets
@@ -32,25 +32,31 @@ from controlplane.port_guard import GuardPolicy
 from controlplane.ports import PortView
 from controlplane.reconcile import Mode, PortState
 from controlplane.source import verdicts
+from controlplane.swap import Swap
 from controlplane.tags import words
 from controlplane.vrf import has_route
 from xdprouter import __version__, api, events, exporter
-from xdprouter.config import MODES, Config, PortConfig, checked, metrics_address
+from xdprouter.config import MODES, Config, PortConfig, checked
 from xdprouter.errors import UsageError, XdprouterError
 from xdprouter.explain.handler import Explaining
-from xdprouter.exporter import Exporter
+from xdprouter.exporter import Exporters
 from xdprouter.instance import Instance
+from xdprouter.local_socket import give_to_group
 from xdprouter.publisher import Publisher
+from xdprouter.reload import difference
 from xdprouter.reporter import event_of
 from xdprouter.server import Server
+from xdprouter.systemd import Notifier
 
 log = logging.getLogger("xdprouter")
 
 
-def run(instance: Instance, config: Config) -> int:
-    """Be the daemon until SIGTERM, SIGINT or a stop request. Returns the exit code."""
+def run(instance: Instance, config: Config, read_again: Callable[[], Config] | None = None) -> int:
+    """Be the daemon until SIGTERM, SIGINT or a stop request; `read_again` at SIGHUP or a reload request. Returns the exit
+    code."""
     if os.geteuid() != 0:
         raise XdprouterError("not root: the daemon loads BPF programs; run it with sudo or from systemd")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is ready: the file has just been read
     home = exporter.here()
     instance.enter()
     lock = instance.lock()
@@ -58,9 +64,10 @@ def run(instance: Instance, config: Config) -> int:
     nothing_stays = False
     try:
         # The metrics first: an address that is in use changes nothing of what an earlier daemon left.
-        with _exporter(config, home) as metrics:
+        exporters = Exporters(config.metrics, home)
+        with exporters:
             dataplane = make_dataplane(pins, config.cache_entries, needed_features(config.modes()))
-            nothing_stays = asyncio.run(Daemon(instance, config, dataplane, metrics).run())
+            nothing_stays = asyncio.run(Daemon(instance, config, dataplane, exporters, read_again).run())
             dataplane.close()
     except ControlPlaneError as error:
         raise XdprouterError(str(error)) from error
@@ -72,10 +79,6 @@ def run(instance: Instance, config: Config) -> int:
         os.close(lock)
         os.close(home)
     return 0
-
-
-def _exporter(config: Config, home: int) -> Exporter | nullcontext[None]:
-    return Exporter(metrics_address(config.metrics), home) if config.metrics else nullcontext()
 
 
 def make_dataplane(pins: PinDirectory, cache_entries: int, features: frozenset[Feature] = NONE) -> Dataplane:
@@ -127,10 +130,19 @@ def _available_bytes() -> int:
 class Daemon:
     """Answers requests with what the engine knows and does."""
 
-    def __init__(self, instance: Instance, config: Config, dataplane: Dataplane, metrics: Exporter | None = None):
+    def __init__(
+        self,
+        instance: Instance,
+        config: Config,
+        dataplane: Dataplane,
+        exporters: Exporters,
+        read_again: Callable[[], Config] | None = None,
+    ):
         self._instance = instance
-        self._metrics = metrics
+        self._exporters = exporters
         self._config = config
+        self._read_again = read_again or (lambda: config)
+        self._notifier = Notifier()
         self._dataplane = dataplane
         self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
         self._keeper = Keeper(config.neighbour_idle_s)
@@ -139,7 +151,8 @@ class Daemon:
         self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, self._keeper, guard, self._report)
         self._explaining = Explaining(self._engine, dataplane, instance.netns)
         self._started = time.monotonic()
-        self._detach = config.on_exit == "detach"
+        self._detach: bool | None = None
+        """as the stop request says; None: as configured"""
         self._stop = asyncio.Event()
 
     async def run(self) -> bool:
@@ -161,37 +174,56 @@ class Daemon:
             api.AttachRequest: self.attach,
             api.DetachRequest: self.detach,
             api.ExplainRequest: self._explaining.explain,
+            api.ReloadRequest: lambda _: self.reload(),
             api.StopRequest: self.stop,
         }
         engine = asyncio.create_task(self._engine.run())
         stop = asyncio.create_task(self._stop.wait())
         ready = asyncio.create_task(self._engine.ready.wait())
         alive = asyncio.create_task(self._publisher.keep_alive())
+        watched = asyncio.create_task(self._show_life())
         try:
             await asyncio.wait({engine, ready}, return_when=asyncio.FIRST_COMPLETED)
             if engine.done():
                 engine.result()
-            self._dataplane.take_over_links()
+            self._dataplane.take_over_links(self._engine.settled())
             self._refuse_if_useless()
             async with Server(self._instance, self._config.control_group, handlers) as server:
                 serve = asyncio.create_task(server.serve())
-                if self._metrics:
-                    self._metrics.serve(self.status)
+                self._exporters.serve(self.status)
+                loop.add_signal_handler(signal.SIGHUP, self._reload_and_log)
                 log.info("instance %s is ready, program id %d", self._instance.name, self._dataplane.program_id)
                 self._announce("started", f"xdprouter {__version__} is ready")
+                self._notifier.ready(self._summary())
                 done, _ = await asyncio.wait({engine, serve, stop}, return_when=asyncio.FIRST_COMPLETED)
                 serve.cancel()
                 for task in done - {stop}:
                     task.result()
         finally:
-            for task in (engine, stop, ready, alive):
+            for task in (engine, stop, ready, alive, watched):
                 task.cancel()
-            await self._keeper.stop(release=self._detach)
+            detach = self._config.on_exit == "detach" if self._detach is None else self._detach
+            await self._keeper.stop(release=detach)
             await self._explaining.close()
-        ports = "detached" if self._detach else "left forwarding"
+        ports = "detached" if detach else "left forwarding"
         log.info("stopping; ports are %s", ports)
         self._announce("stopping", f"ports are {ports}")
-        return self._detach
+        self._notifier.stopping(f"ports are {ports}")
+        return detach
+
+    async def _show_life(self) -> None:
+        """To a watchdog, as long as the engine goes its rounds."""
+        seen = -1
+        while self._notifier.watchdog_s:
+            if self._engine.rounds != seen:
+                seen = self._engine.rounds
+                self._notifier.alive()
+            await asyncio.sleep(self._notifier.watchdog_s / 4)
+
+    def _summary(self) -> str:
+        """For `systemctl status`."""
+        number = len(self._config.port)
+        return f"instance {self._instance.name}, {number} configured port{'s' * (number != 1)}"
 
     def _report(self, notice: Notice) -> None:
         self._publisher.publish(event_of(notice))
@@ -224,10 +256,53 @@ class Daemon:
         changed = self._engine.detach(request.port)
         return api.Done(f"port {request.port} is {'detached' if changed else 'no port; nothing to do'}", changed)
 
+    def reload(self) -> api.Reloaded:
+        """What is wrong in the file changes nothing."""
+        self._notifier.reloading()
+        try:
+            return self._reload()
+        except UsageError as error:
+            raise api.ApiError("configuration", f"{error}; nothing was changed") from None
+        finally:
+            self._notifier.ready(self._summary())
+
+    def _reload(self) -> api.Reloaded:
+        found = difference(self._config, self._read_again())
+        # First what may fail, and then leaves everything as it was.
+        self._exporters.change(found.new.metrics)
+        if "control_group" in found.keys:
+            for path in (self._instance.socket, self._instance.events_socket):
+                give_to_group(path, found.new.control_group)
+        self._keeper.idle_s = found.new.neighbour_idle_s
+        modes = {name: Mode(mode) for name, mode in found.wished.items()}
+        self._config = found.new
+        if found.removed or modes or "guard" in found.keys:
+            self._engine.configure(found.removed, modes, GuardPolicy(found.new.guard))
+        refused = self._engine.refused()
+        changed = [f"port {name} removed" for name in found.removed]
+        changed += [f"port {name}: {mode} mode" for name, mode in modes.items() if name not in refused]
+        failed = [refused[name] for name in modes if name in refused]
+        reply = api.Reloaded(api.SCHEMA, [*found.changed, *changed], found.restart, failed)
+        for line in reply.changed:
+            log.info("reload: %s", line)
+        for line in reply.restart:
+            log.warning("reload: needs a restart: %s", line)
+        for line in reply.failed:
+            log.error("reload: not possible: %s", line)
+        log.info("the configuration was read again")
+        return reply
+
+    def _reload_and_log(self) -> None:
+        try:
+            self.reload()
+        except (api.ApiError, XdprouterError) as error:
+            log.error("reload: %s", error)
+
     def stop(self, request: api.StopRequest) -> api.Done:
-        self._detach = request.detach or self._detach
+        self._detach = True if request.detach else self._detach
         self._stop.set()
-        return api.Done(f"the daemon stops; ports are {'detached' if self._detach else 'left forwarding'}")
+        detach = self._config.on_exit == "detach" if self._detach is None else self._detach
+        return api.Done(f"the daemon stops; ports are {'detached' if detach else 'left forwarding'}")
 
     def interfaces(self) -> api.Interfaces:
         snapshot = self._engine.snapshot()
@@ -291,7 +366,15 @@ class Daemon:
             interfaces=_interfaces(snapshot),
             vrfs=_vrfs(snapshot),
             features=sorted(snapshot.features),
+            last_swap=_swap(snapshot.last_swap),
         )
+
+
+def _swap(found: Swap | None) -> api.Swap | None:
+    if found is None:
+        return None
+    age_s = round(time.monotonic() - found.at, 3)
+    return api.Swap(found.result, found.before, found.after, age_s, found.reason)
 
 
 def _check_name(port: str) -> None:

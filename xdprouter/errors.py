@@ -3,6 +3,7 @@
 
 XdprouterError (1: failed)
  +-- UsageError (2: usage or configuration)
+ |    +-- WrongValue (in a configuration)
  +-- NoDaemon   (3: no daemon in this instance)
 """
 
@@ -13,6 +14,14 @@ class XdprouterError(Exception):
 
 class UsageError(XdprouterError):
     exit_code = 2
+
+
+class WrongValue(UsageError):
+    """`at`: the keys and indexes that lead to it in TOML's tables, such as ("port", 2, "mode")."""
+
+    def __init__(self, message: str, *at: str | int):
+        super().__init__(message)
+        self.at = at
 
 
 class NoDaemon(XdprouterError):

@@ -21,7 +21,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from xdprouter import api
-from xdprouter.errors import XdprouterError
+from xdprouter.config import metrics_address
+from xdprouter.errors import UsageError, XdprouterError
 from xdprouter.metrics import METRICS
 
 log = logging.getLogger("xdprouter.exporter")
@@ -201,6 +202,56 @@ class Exporter:
             log.exception("no snapshot for the metrics")
             return
         self._status, self._status_at = found, time.monotonic()
+
+
+class Exporters:
+    """The one exporter that there is or is not, as configured; a context manager. `text`: as in the configuration."""
+
+    def __init__(self, text: str, home: int):
+        self._text = text
+        self._home = home
+        self._take: Callable[[], api.Status] | None = None
+        self._now: Exporter | None = None
+
+    def __enter__(self) -> "Exporters":
+        self._now = self._started(self._text)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._now:
+            self._now.close()
+
+    def serve(self, take: Callable[[], api.Status]) -> None:
+        """As Exporter.serve, also of those to come."""
+        self._take = take
+        if self._now:
+            self._now.serve(take)
+
+    def change(self, text: str) -> None:
+        """Listen elsewhere. Raises UsageError, and listens where it did, if that address cannot be had."""
+        if text == self._text:
+            return
+        before, same_port = self._now, text and text.rpartition(":")[2] == self._text.rpartition(":")[2]
+        if before and same_port:  # as from 127.0.0.1 to 0.0.0.0, which exclude each other
+            before.close()
+        try:
+            after = self._started(text)
+        except XdprouterError as error:
+            if before and same_port:
+                self._now = self._started(self._text)
+            raise UsageError(str(error)) from None
+        if before:
+            before.close()
+        self._now, self._text = after, text
+
+    def _started(self, text: str) -> Exporter | None:
+        if not text:
+            return None
+        made = Exporter(metrics_address(text), self._home)
+        made.start()
+        if self._take:
+            made.serve(self._take)
+        return made
 
 
 def name(address: tuple[str, int]) -> str:

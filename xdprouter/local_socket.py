@@ -21,20 +21,22 @@ def bind(sock: zmq.Socket, path: Path, group: str) -> None:
         sock.bind(f"ipc://{unnamed}")
     finally:
         os.umask(previous)
-    _give_to_group(path.parent, unnamed, group)
+    give_to_group(unnamed, group)
     unnamed.rename(path)
 
 
-def _give_to_group(directory: Path, unnamed: Path, group: str) -> None:
-    """Let the members of `group`, if it exists, reach the socket in the directory; root alone otherwise."""
+def give_to_group(path: Path, group: str) -> None:
+    """Let the members of `group`, if it exists, reach the socket and its directory; root alone otherwise. Whoever is
+    connected stays so. Raises UsageError."""
     try:
         gid = grp.getgrnam(group).gr_gid
     except KeyError:
-        log.info("no group %s: %s is root's alone", group, unnamed.with_suffix(".sock").name)
-        os.chmod(directory, 0o700)
+        log.info("no group %s: %s is root's alone", group, path.with_suffix(".sock").name)
+        os.chmod(path, 0o600)
+        os.chmod(path.parent, 0o700)
         return
     except OSError as error:
         raise UsageError(f"control_group {group}: {error}") from error
-    for path, mode in ((directory, 0o750), (unnamed, 0o660)):
-        os.chown(path, 0, gid)
-        os.chmod(path, mode)
+    for given, mode in ((path.parent, 0o750), (path, 0o660)):
+        os.chown(given, 0, gid)
+        os.chmod(given, mode)

@@ -91,6 +91,18 @@ def print_status(status: dict) -> None:
     console.print(_facts_table(status))
 
 
+def print_reloaded(reply: dict) -> None:
+    """Plain lines, whole: reasons are not to be cut off."""
+    for line in reply["changed"]:
+        print(line)
+    for line in reply["restart"]:
+        print(f"needs a restart: {line}")
+    for line in reply["failed"]:
+        print(f"not possible: {line}")
+    if not any(reply[key] for key in ("changed", "restart", "failed")):
+        print("nothing has changed")
+
+
 def print_blackholes(reply: dict) -> None:
     table = Table(title=f"{reply['routes']} blackhole routes", title_justify="left", box=None, pad_edge=False)
     table.add_column("prefix", no_wrap=True)

@@ -21,6 +21,7 @@ REPLIES: dict[str, type] = {
     "attach": api.Done,
     "detach": api.Done,
     "explain": api.Explanation,
+    "reload": api.Reloaded,
     "stop": api.Done,
 }
 """request -> what answers it"""

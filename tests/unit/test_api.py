@@ -26,6 +26,7 @@ REQUESTS = [
     api.DetachRequest("eth0"),
     api.ExplainRequest("00ff"),
     api.ExplainRequest("00ff", "eth0", True),
+    api.ReloadRequest(),
     api.StopRequest(),
     api.StopRequest(detach=True),
 ]
@@ -75,7 +76,7 @@ def test_arguments_may_be_left_out():
             request("reboot"),
             "unknown",
             "no request 'reboot'; there are: "
-            "status, ports, interfaces, blackholes, neighbours, attach, detach, explain, stop",
+            "status, ports, interfaces, blackholes, neighbours, attach, detach, explain, reload, stop",
         ),
         (request(None), "unknown", "no request None"),
         (request(["status"]), "unknown", "no request ['status']"),

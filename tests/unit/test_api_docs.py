@@ -60,6 +60,7 @@ def documented(heading: str) -> set[str]:
         ("`xdprouter neighbours --json`", api.NextHops),
         ("`xdprouter explain --json`", api.Explanation),
         ("`xdprouter attach`", api.Done),
+        ("`xdprouter reload --json`", api.Reloaded),
     ],
 )
 def test_the_keys_of_a_reply(heading, kind):

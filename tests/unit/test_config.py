@@ -221,7 +221,7 @@ def test_what_is_not_toml_names_the_file(tmp_path, text):
 
 def test_errors_inside_a_file_name_the_file(tmp_path):
     path = write(tmp_path, "mdoe = 'native'")
-    assert refused_file(path) == f"{path}: unknown key 'mdoe'; did you mean 'mode'?"
+    assert refused_file(path) == f"{path}: unknown key 'mdoe'; did you mean 'mode'? (at line 1)"
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
