@@ -91,7 +91,7 @@ class Cache:
 
     @property
     def invalidations(self) -> int:
-        return self._state.invalidations
+        return self._state.invalidations if self.sets else 0
 
     @property
     def lease_ok(self) -> bool:

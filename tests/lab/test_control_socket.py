@@ -335,12 +335,12 @@ def another(lab, tmp_path):
 def test_the_group_may_ask_and_nobody_else(another):
     group = next(entry for entry in grp.getgrall() if entry.gr_gid not in (0, NOBODY))
     other = another("h1", "eth0", f"control_group = '{group.gr_name}'")
-    assert (mode(other.directory), mode(other.socket)) == (0o750, 0o660)
-    for path in (other.directory, other.socket):
+    assert (mode(other.directory), mode(other.socket), mode(other.events_socket)) == (0o750, 0o660, 0o660)
+    for path in (other.directory, other.socket, other.events_socket):
         assert (path.stat().st_uid, path.stat().st_gid) == (0, group.gr_gid)
     assert connect_as(other, NOBODY, group.gr_gid) == 0
     assert connect_as(other, NOBODY, NOBODY) == EACCES
-    assert all(mode(path) & 0o077 == 0 for path in other.directory.iterdir() if path != other.socket)
+    assert all(mode(path) & 0o077 == 0 for path in other.directory.iterdir() if not path.is_socket())
 
 
 # --- more ports than there are slots ----------------------------------------------------------------
