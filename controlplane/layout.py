@@ -58,6 +58,7 @@ class Layout:
 
     def write(self, path: Path) -> None:
         new = path.with_suffix(".new")
+        new.touch(mode=0o600)
         new.write_text(json.dumps(asdict(self)))
         os.replace(new, path)
 
