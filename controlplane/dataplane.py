@@ -78,6 +78,9 @@ class Dataplane:
             stack.callback(self._close_programs)
             self._tables = self._program.tables
             described = layout.describe(LAYOUT_VERSION, self._tables, self._memory.sizes)
+            earlier = layout.read(pins.description(pins.maps.name))
+            if earlier and (name := layout.contradiction(earlier, described)):
+                raise DataplaneError(f"{pins.maps}/{name} is laid out differently: LAYOUT_VERSION must go up")
             described.write(pins.description(pins.maps.name))
             self._heritage.copy(self._program, self._tables, described, memoryview(self._memory.view("coherence")))
             self._program.trace("redirect_failed", "xdp_redirect_err")

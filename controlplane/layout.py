@@ -73,6 +73,18 @@ def read(path: Path) -> Layout | None:
         return None
 
 
+def contradiction(one: Layout, other: Layout) -> str:
+    """What two descriptions of the same version say differently; empty if they agree. Fields may be in one of them only."""
+    for name in one.maps.keys() & other.maps.keys():
+        here, there = one.maps[name], other.maps[name]
+        if (here.key, here.value) != (there.key, there.value):
+            return name
+        for mine, theirs in ((here.fields, there.fields), (here.key_fields, there.key_fields)):
+            if any(mine[part] != theirs[part] for part in mine.keys() & theirs.keys()):
+                return name
+    return ""
+
+
 def _map_layout(entry: dict) -> MapLayout:
     numbers = [int(entry[key]) for key in ("key", "value", "entries")]
     fields, key_fields = (

@@ -271,8 +271,12 @@ class Daemon:
         # First what may fail, and then leaves everything as it was.
         self._exporters.change(found.new.metrics)
         if "control_group" in found.keys:
-            for path in (self._instance.socket, self._instance.events_socket):
-                give_to_group(path, found.new.control_group)
+            try:
+                for path in (self._instance.socket, self._instance.events_socket):
+                    give_to_group(path, found.new.control_group)
+            except UsageError:
+                self._exporters.change(self._config.metrics)
+                raise
         self._keeper.idle_s = found.new.neighbour_idle_s
         modes = {name: Mode(mode) for name, mode in found.wished.items()}
         self._config = found.new

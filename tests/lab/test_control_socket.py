@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespace
 
 NOBODY = 65534
 TIMEOUT_MS = 20_000
+SOME = ["status", "ports", "explain", "attach", "reboot", "", None, 7]
 STATUS = api.encode_request(api.StatusRequest())
 UNKNOWN = b'{"version": 1, "request": "nosuch"}'
 """Answered with an error, and cheap."""
@@ -269,6 +270,43 @@ def test_100_clients_at_once(context, target):
     for number, sock in enumerate(socks):
         (reply,) = received(sock)
         assert is_error(reply) == (number % 2 == 0)
+
+
+def test_200_clients_with_10000_random_messages(lab, context, target):
+    """Each is answered or closed, the daemon stays small, and packets go on by the fast path."""
+    chance = random.Random(8)
+    kinds = [
+        lambda: chance.randbytes(chance.randrange(500)),
+        lambda: json.dumps({"version": chance.choice([1, 2, None, "1"]), "request": chance.choice(SOME)}).encode(),
+        lambda: json.dumps(
+            {"version": 1, "request": "explain", "arguments": {"frame": chance.randbytes(9).hex()}}
+        ).encode(),
+        lambda: STATUS[: chance.randrange(len(STATUS))],
+    ]
+    socks = [connected(context, zmq.DEALER, target) for _ in range(200)]
+    for number in range(10_000):
+        socks[number % 200].send_multipart([b"", chance.choice(kinds)()])
+        if number % 500 == 499:  # some vanish with their answers on the way
+            gone = chance.randrange(200)
+            socks[gone].close(linger=0)
+            socks[gone] = connected(context, zmq.DEALER, target)
+    status = client.ask(target, api.StatusRequest())
+    assert status["in_sync"]
+    assert status["daemon"]["rss_bytes"] < 200e6
+    before = sum(port["ingress"].get("forward", {}).get("packets", 0) for port in status["ports"])
+    assert lab.exec("h1", ["ping", "-c", "5", "-i", "0.01", "10.2.0.2"]).returncode == 0
+    after = client.ask(target, api.StatusRequest())["ports"]
+    assert sum(port["ingress"].get("forward", {}).get("packets", 0) for port in after) > before
+
+
+def test_a_client_of_another_version_is_told(context, target):
+    sock = connected(context, zmq.REQ, target)
+    sock.send(json.dumps({"version": 2, "request": "status", "arguments": {}}).encode())
+    (reply,) = received(sock)
+    assert json.loads(reply)["error"] == {
+        "kind": "version",
+        "message": "this daemon speaks version 1, the request says 2",
+    }
 
 
 def test_nothing_that_was_opened_stays_open(context, target):
