@@ -34,7 +34,7 @@ class Frame:
 def frames(mac: bytes, source: str, destinations: Iterable[tuple[int, bytes]]) -> list[Frame]:
     """For one port. `mac`: its own; `source`: an IPv4 address to come from; `destinations`: (family, address) of next hops."""
     here = socket.inet_aton(source)
-    somewhere = socket.inet_aton("198.51.100.1")
+    somewhere = socket.inet_aton("192.0.0.8")  # the dummy address of RFC 7600, to which nobody has a route of its own
     out = [
         Frame("ARP", _ethernet(b"\xff" * 6, 0x0806) + bytes(46), False),
         Frame("TTL 1", _ipv4(mac, here, somewhere, ttl=1), False),
