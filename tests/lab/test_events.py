@@ -235,8 +235,9 @@ def monitor() -> Iterator[Callable[..., subprocess.Popen]]:
     def start(router: Router, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "xdprouter", "monitor", "--netns", router.instance.name, *options]
         child = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=_heed_ctrl_c,
+        )  # fmt: skip
         made.append(child)
         return child
 
@@ -244,6 +245,11 @@ def monitor() -> Iterator[Callable[..., subprocess.Popen]]:
     for child in made:
         child.kill()
         child.communicate()
+
+
+def _heed_ctrl_c() -> None:
+    """In the child: a test run in the background has it ignored, and would hand that down."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def first_line(lab, child: subprocess.Popen) -> str:
