@@ -38,8 +38,8 @@ $(STAMP): pyproject.toml Makefile
 # What only computes runs side by side; what measures the time of an answer does not.
 test: setup
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m pytest -n auto --dist loadfile tests/unit tests/bpf
-	$(PYTHON) -m pytest tests/lab tests/conformance tests/vm
+	$(PYTHON) -m pytest -n auto --dist loadfile tests/unit tests/bpf tests/conformance
+	$(PYTHON) -m pytest tests/lab tests/vm
 
 # The packet tables, the verifiers and small labs on stock Debian kernels in QEMU; JUnit reports in build/vm.
 test-vm: setup

@@ -34,8 +34,11 @@ class Part:
 
 
 VERIFIER = Part("verifier", ("tests/bpf/test_features.py", "tests/bpf/test_variants.py"), 900)
-IN_THE_SUITE = Part("verifier", ("tests/bpf/test_variants.py", "-k", "none-1024 or VLAN-UPPER-BRIDGE-VRF-1024"), 200)
-"""The program as most have it, and the largest"""
+IN_THE_SUITE = (
+    Part("verifier", ("tests/bpf/test_variants.py", "-k", "none-1024 or VLAN-UPPER-BRIDGE-VRF-1024"), 200),
+    Part("lab", ("tests/lab/test_two_hosts.py::test_every_packet_arrives_rewritten_and_on_the_fast_path",), 400),
+)
+"""The program as most have it, and the largest; and packets that cross a router"""
 PACKETS = Part("packets", ("tests/bpf/test_packet_table.py", "tests/bpf/test_structs.py"), 800)
 CACHED = Part("cached", ("tests/bpf/test_cached_packet_table.py",), 900)
 LAB = Part(
