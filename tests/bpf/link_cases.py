@@ -20,7 +20,6 @@ ASKED = {
 }  # fmt: skip
 """What bpf_fib_lookup() answers behind a verdict; behind the others it is not asked."""
 NOT_ASKED = -1
-ATTEMPTS = 20
 
 
 # --- frames -----------------------------------------------------------------------------------------
@@ -123,19 +122,9 @@ def outcome(case: Case, links: Links) -> Outcome:
 def outcomes(case: Case, links: Links, key: Key) -> list[Outcome]:
     """Three times: by the FIB, then by what was remembered of it, if that was of the kind. A machine so busy that the
     lease of the cache ran out in between tells nothing, so all is done again."""
-    cache = links.dataplane.cache
-    for _ in range(ATTEMPTS):
-        cache.invalidate()
-        out, granted = [], True
-        for _ in range(3):
-            before = links.counters()
-            links.grant(key)
-            action, after = links.run(case.frame, case.ingress)
-            granted &= cache.lease_ok
-            out.append((rise(before, links.counters()), action, after.hex(" ")))
-        if granted:
-            return out
-    raise AssertionError(f"the lease ran out {ATTEMPTS} times")
+    return [
+        (counted, action, after.hex(" ")) for counted, action, after in links.three_times(case.frame, case.ingress, key)
+    ]
 
 
 def expected(case: Case, recalled: bool = False) -> Outcome:

@@ -36,12 +36,7 @@ REMEMBERED = {0, 1}
 def check_three_times(case: Case, router: Router, key: Key) -> None:
     """First the FIB is asked, then it is not, if its answer was of that kind."""
     frame = bytes(case.packet)
-    router.dataplane.cache.invalidate()
-    for turn in range(3):
-        before = router.counters()
-        router.grant(key)
-        action, after = router.run(frame, case.ingress)
-        counted = rise(before, router.counters())
+    for turn, (counted, action, after) in enumerate(router.three_times(frame, case.ingress, key)):
         assert (turn, counted) == (turn, counts(case, len(frame), recalled=turn > 0))
         assert (turn, action, after.hex(" ")) == (turn, expected_action(case.verdict), expected_frame(case).hex(" "))
 
