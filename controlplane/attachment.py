@@ -80,6 +80,16 @@ class Attachments:
                     out[ifindex] = running
         return out
 
+    def hold(self) -> dict[int, int]:
+        """ifindex -> fd of the program in the link, which keeps it loaded until `let_go`."""
+        out: dict[int, int] = {}
+        for ifindex, number in self.programs().items():
+            try:
+                out[ifindex] = self._lib.program_by_id(number)
+            except DataplaneError:
+                continue  # the link has just gone
+        return out
+
     def put(self, ifindex: int, program_fd: int) -> None:
         """A program into one link."""
         if ifindex in self._pins.link_ifindexes():
@@ -114,6 +124,13 @@ class Attachments:
         reason = driver_reason(program.fd, ifindex, mode) or os.strerror(error.errno)
         advice = "; mode generic works on any device, slowly" if mode is Mode.NATIVE else ""
         return f"{name} refused the program in {mode} mode: {reason}{advice}"
+
+
+def let_go(programs: dict[int, int]) -> None:
+    """Of what `Attachments.hold` gave: empty afterwards."""
+    for fd in programs.values():
+        os.close(fd)
+    programs.clear()
 
 
 def driver_reason(program_fd: int, ifindex: int, mode: Mode) -> str:

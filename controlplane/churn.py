@@ -24,9 +24,6 @@ class ChurnMeter:
         self._began_at = 0.0
         self._changes = 0
 
-    def close(self) -> None:
-        """The memory is somebody else's."""
-
     def sample(self, now: float) -> RouteChurn | None:
         """The churn since the last sample, one with no rates when it has ended, or None while nothing churns or
         PERIOD_S is not over. `now`: seconds of a monotonic clock."""

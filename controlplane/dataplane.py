@@ -65,7 +65,8 @@ class Dataplane:
         self._lib = compiler.libbpf_of_bcc()
         cpus = table_cpus()
         with ExitStack() as stack:
-            self._heritage = Heritage(self._lib, pins)
+            self._attachments = Attachments(self._lib, pins)
+            self._heritage = Heritage(self._lib, pins, self._attachments)
             stack.callback(self._heritage.close)
             self._memory = stack.enter_context(closing(Memory(self._lib, pins.maps, cpus, cache_sets)))
             sizes = (f"-DCPUS={cpus}", f"-DCACHE_SETS={cache_sets}", f"-DHZ={HZ}")
@@ -84,7 +85,6 @@ class Dataplane:
             described.write(pins.description(pins.maps.name))
             self._heritage.copy(self._program, self._tables, described, memoryview(self._memory.view("coherence")))
             self._program.trace("redirect_failed", "xdp_redirect_err")
-            self._attachments = Attachments(self._lib, pins)
             self._swapper = Swapper(self._lib, self._attachments, self._losses)
             stack.callback(self._swapper.close)
 
@@ -96,7 +96,7 @@ class Dataplane:
             self._tables[b"census_calls"][0] = ct.c_int(census_fd)
 
             self.route_dump = stack.enter_context(closing(RouteDump(census_fd, self._memory.view("route_census"))))
-            self.churn = stack.enter_context(closing(ChurnMeter(self._memory.view("route_churn"))))
+            self.churn = ChurnMeter(self._memory.view("route_churn"))
             self.cache = Cache(
                 self._lib, self._tables, self._memory, cache_sets, cpus, self._coherence_filter_fds, self._jiffies
             )

@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 from controlplane import layout
-from controlplane.errors import DataplaneError
+from controlplane.attachment import Attachments, let_go
 from controlplane.layout import MapLayout
 from controlplane.libbpf import Libbpf
 from controlplane.pins import PinDirectory
@@ -27,41 +27,13 @@ _RECORD = struct.Struct("=14x4IQ2Q24s")  # struct inheritance of bpf/inherit.h, 
 _PORT, _VRF, _HOP, _BLACKHOLE4, _BLACKHOLE6 = range(5)
 
 
-def maps_of_links(lib: Libbpf, pins: PinDirectory) -> set[int]:
-    """Ids of the maps that the programs in the links use."""
-    out: set[int] = set()
-    for number in programs_of_links(lib, pins).values():
-        try:
-            fd = lib.program_by_id(number)
-        except DataplaneError:
-            continue
-        try:
-            out.update(lib.map_ids(fd))
-        finally:
-            os.close(fd)
-    return out
-
-
-def programs_of_links(lib: Libbpf, pins: PinDirectory) -> dict[int, int]:
-    """ifindex -> id of the program, of the links that have a device."""
-    out = {}
-    for ifindex in pins.link_ifindexes():
-        fd = lib.get(str(pins.link(ifindex)))
-        try:
-            device, program = lib.link_info(fd)
-        finally:
-            os.close(fd)
-        if device == ifindex:
-            out[ifindex] = program
-    return out
-
-
 class Heritage:
-    """To be made before the maps of this version are; `pins`: open, with all links."""
+    """To be made before the maps of this version are; `pins`: open, with all links; `attachments`: those links."""
 
-    def __init__(self, lib: Libbpf, pins: PinDirectory):
+    def __init__(self, lib: Libbpf, pins: PinDirectory, attachments: Attachments):
         self._lib = lib
         self._pins = pins
+        self._attachments = attachments
         self._readers: list[tuple[Path, Reader]] = []
         self._copied: list[Reading] = []
         self._filter = -1
@@ -69,7 +41,7 @@ class Heritage:
         others = pins.other_layouts()
         if not others:
             return
-        used = maps_of_links(lib, pins)
+        used = self._maps_in_use()
         own_is_true = self._is_used(pins.maps, used) or not any(self._is_used(other, used) for other in others)
         if (pins.maps / "counters").exists() and own_is_true:
             # The others have counted too, if they were taken back, or a start was broken off: no more than what they have.
@@ -83,6 +55,14 @@ class Heritage:
     def pending(self) -> bool:
         """Whether another version's maps are in use until `take` is called."""
         return bool(self._readers) and not self._raise_only
+
+    def _maps_in_use(self) -> set[int]:
+        """Ids of the maps that the programs in the links use."""
+        programs = self._attachments.hold()
+        try:
+            return {number for fd in programs.values() for number in self._lib.map_ids(fd)}
+        finally:
+            let_go(programs)
 
     def _is_used(self, directory: Path, used: set[int]) -> bool:
         path = directory / "counters"

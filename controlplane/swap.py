@@ -2,13 +2,12 @@
 """One program takes another's place in the links: tried before, watched after, and taken back if frames get lost."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from controlplane import trial
-from controlplane.attachment import Attachments
+from controlplane.attachment import Attachments, let_go
 from controlplane.errors import DataplaneError
 from controlplane.libbpf import Libbpf, XdpMd
 
@@ -50,7 +49,7 @@ class Swapper:
 
     def refusal(self, new_fd: int, frames: Mapping[int, list[trial.Frame]], settled: bool) -> str:
         """Why this program may not take the place of those in the links; empty if it may."""
-        old = self._programs()
+        old = self._attachments.hold()
         try:
             tried = {ifindex: sent for ifindex, sent in frames.items() if ifindex in old}
             runs = {ifindex: self._runner(fd) for ifindex, fd in old.items()}
@@ -58,16 +57,21 @@ class Swapper:
         except DataplaneError as error:
             return f"it cannot be tried: {error}"
         finally:
-            _close(old)
+            let_go(old)
 
     def begin(self, new_id: int) -> None:
         """Just before: keep hold of what is in the links."""
-        _close(self._old)
-        self._old = {ifindex: fd for ifindex, fd in self._programs().items() if self._lib.object_id(fd) != new_id}
-        before = [self._lib.object_id(fd) for fd in self._old.values()]
+        found = self._attachments.hold()
+        old = {ifindex: fd for ifindex, fd in found.items() if self._lib.object_id(fd) != new_id}
+        let_go({ifindex: fd for ifindex, fd in found.items() if ifindex not in old})
+        if found and not old:
+            return  # it is everywhere already; what is watched stays watched
+        let_go(self._old)
+        self._old = old
         self._before = self._counts()
-        if before:
-            self.last = Swap(time.monotonic(), "done", before[0], new_id)
+        if old:
+            before = self._lib.object_id(next(iter(old.values())))
+            self.last = Swap(time.monotonic(), "done", before, new_id)
 
     def refuse(self, new_id: int, reason: str) -> None:
         before = next(iter(self._attachments.programs().values()), 0)
@@ -78,8 +82,7 @@ class Swapper:
         if not self._old or self.last is None:
             return False
         if time.monotonic() - self.last.at > WATCH_S:
-            _close(self._old)
-            self._old = {}
+            let_go(self._old)
             return True
         lost, redirected = (now - then for now, then in zip(self._counts(), self._before, strict=True))
         if lost >= JUMP and lost * SHARE >= redirected:
@@ -92,8 +95,7 @@ class Swapper:
         return bool(self._old)
 
     def close(self) -> None:
-        _close(self._old)
-        self._old = {}
+        let_go(self._old)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -101,30 +103,13 @@ class Swapper:
         assert self.last is not None
         for ifindex, fd in self._old.items():
             self._attachments.put(ifindex, fd)
-        _close(self._old)
-        self._old = {}
+        let_go(self._old)
         self.taken_back = f"program {self.last.before} is back in place of {self.last.after}: {why}"
         self.last = replace(self.last, result="taken back", reason=why)
         log.error("%s", self.taken_back)
-
-    def _programs(self) -> dict[int, int]:
-        """ifindex -> fd of the program in the link."""
-        out: dict[int, int] = {}
-        for ifindex, number in self._attachments.programs().items():
-            try:
-                out[ifindex] = self._lib.program_by_id(number)
-            except DataplaneError:
-                continue  # the link has just gone
-        return out
 
     def _runner(self, fd: int) -> trial.Run:
         def run(frame: bytes, ifindex: int) -> tuple[int, bytes]:
             return self._lib.run_on(fd, frame, XdpMd(data_end=len(frame), ingress_ifindex=ifindex))
 
         return run
-
-
-def _close(programs: dict[int, int]) -> None:
-    for fd in programs.values():
-        os.close(fd)
-    programs.clear()

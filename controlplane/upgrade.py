@@ -36,6 +36,9 @@ class Upgrade:
         if not missing:
             self.reason = ""
             return
+        if why := self._dataplane.taken_back:  # nothing is swapped in any more
+            self.reason = _refused(missing | self._dataplane.features, why)
+            return
         if (self._task is None or self._task.done()) and time.monotonic() >= self._retry_at:
             self._task = asyncio.create_task(self._run(features | self._dataplane.features))
 
@@ -48,11 +51,20 @@ class Upgrade:
         started = time.monotonic()
         try:
             program = await asyncio.to_thread(self._dataplane.compile, features)
-            self._dataplane.adopt(program, features, self._settled())
+            try:
+                self._dataplane.adopt(program, features, self._settled())
+            except ControlPlaneError:
+                if self._dataplane.program is not program:
+                    program.close()
+                raise
         except ControlPlaneError as error:
-            self.reason = f"the program with {', '.join(sorted(features))} was refused: {error}"
+            self.reason = _refused(features, error)
             self._retry_at = time.monotonic() + RETRY_S
             log.error("%s", self.reason)
             return
         log.info("the program now knows %s (%.2f s)", ", ".join(sorted(features)), time.monotonic() - started)
         self._adopted()
+
+
+def _refused(features: frozenset[Feature], why: object) -> str:
+    return f"the program with {', '.join(sorted(features))} was refused: {why}"
