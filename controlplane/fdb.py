@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable
 
 from controlplane.errors import NetlinkError
 from controlplane.libbpf import Libbpf
+from controlplane.neighbour import NDMSG, RTM_GETNEIGH, RTM_NEWNEIGH
 from controlplane.netlink import NetlinkSocket, attribute, objects
 from controlplane.source import limits
 
-_RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
-_NDMSG = struct.Struct("=BBHiHBB")  # family, pad, pad, ifindex, state, flags, type
 _LLADDR, _VLAN, _MASTER = 2, 5, 9
 _PERMANENT = 0x80
 AF_BRIDGE = 7
@@ -86,9 +85,9 @@ def read(bridges: Iterable[int]) -> dict[bytes, int]:
     wanted, out = set(bridges), {}
     with NetlinkSocket() as sock:
         for bridge in wanted:
-            request = _NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0, 0, 0) + attribute(_MASTER, struct.pack("=I", bridge))
+            request = NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0, 0, 0) + attribute(_MASTER, struct.pack("=I", bridge))
             try:
-                for data in sock.dump(_RTM_GETNEIGH, request):
+                for data in sock.dump(RTM_GETNEIGH, request):
                     out.update(_learned(data, bridge))
             except NetlinkError as error:
                 if error.errno != errno.ENODEV:  # it has just gone
@@ -97,7 +96,7 @@ def read(bridges: Iterable[int]) -> dict[bytes, int]:
 
 
 def _learned(data: bytes, bridge: int) -> Iterable[tuple[bytes, int]]:
-    for (_, _, _, member, state, _, _), row in objects(data, _NDMSG, {_RTM_NEWNEIGH}):
+    for (_, _, _, member, state, _, _), row in objects(data, NDMSG, {RTM_NEWNEIGH}):
         mac, master = row.get(_LLADDR, b""), row.get(_MASTER, b"")
         if len(mac) != 6 or master != struct.pack("=I", bridge) or state & _PERMANENT or _VLAN in row:
             continue  # a device's own table, the bridge's own address, or one of a VLAN of the bridge's

@@ -38,7 +38,7 @@ OUR_PROTOCOL = 88
 no routing daemon has this number (rtnetlink.h, FRR's zebra/rt_netlink.h)."""
 RTPROT_KERNEL = 2
 
-_NDMSG = struct.Struct("=BBHiHBB")  # family, pad, pad, ifindex, state, flags, type
+NDMSG = struct.Struct("=BBHiHBB")  # family, pad, pad, ifindex, state, flags, type
 _MESSAGE = struct.Struct("=IHHIIBBHiHBBHH")  # nlmsghdr, ndmsg, and the header of the first attribute
 _DST_LENGTH = {socket.AF_INET: 8, socket.AF_INET6: 20}
 _MARK = attribute(NDA_PROTOCOL, bytes([OUR_PROTOCOL])) + attribute(NDA_FLAGS_EXT, struct.pack("=I", NTF_EXT_MANAGED))
@@ -139,7 +139,7 @@ def read(sock: NetlinkSocket) -> dict[NextHop, Entry]:
     """All IPv4 and IPv6 entries of the namespace that the socket is in."""
     table: dict[NextHop, Entry] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
-        for data in sock.stream(RTM_GETNEIGH, _NDMSG.pack(family, 0, 0, 0, 0, 0, 0)):
+        for data in sock.stream(RTM_GETNEIGH, NDMSG.pack(family, 0, 0, 0, 0, 0, 0)):
             parse(data, table)
     return table
 
@@ -173,7 +173,7 @@ def details(sock: NetlinkSocket) -> dict[NextHop, Details]:
     """The same entries, parsed in full: for a person who asks, since it takes some us for each."""
     out = {}
     for family in (socket.AF_INET, socket.AF_INET6):
-        for data in sock.stream(RTM_GETNEIGH, _NDMSG.pack(family, 0, 0, 0, 0, 0, 0)):
+        for data in sock.stream(RTM_GETNEIGH, NDMSG.pack(family, 0, 0, 0, 0, 0, 0)):
             out |= _details(data)
     return out
 
@@ -181,7 +181,7 @@ def details(sock: NetlinkSocket) -> dict[NextHop, Details]:
 def find(sock: NetlinkSocket, hop: NextHop) -> Details | None:
     """One entry; None if the kernel has none. Raises NetlinkError."""
     # The request may have neither state nor flags (neigh_valid_get_req).
-    request = _NDMSG.pack(hop.family, 0, 0, hop.ifindex, 0, 0, 0) + attribute(NDA_DST, hop.address)
+    request = NDMSG.pack(hop.family, 0, 0, hop.ifindex, 0, 0, 0) + attribute(NDA_DST, hop.address)
     try:
         answer = sock.request(RTM_GETNEIGH, request)
     except NetlinkError as error:
@@ -193,7 +193,7 @@ def find(sock: NetlinkSocket, hop: NextHop) -> Details | None:
 
 def _details(data: bytes) -> dict[NextHop, Details]:
     out = {}
-    for (family, _, _, ifindex, state, flags, _), fields in objects(data, _NDMSG, {RTM_NEWNEIGH}):
+    for (family, _, _, ifindex, state, flags, _), fields in objects(data, NDMSG, {RTM_NEWNEIGH}):
         # struct nda_cacheinfo: confirmed, used, updated (clock ticks ago), references
         (confirmed,) = struct.unpack_from("=I", fields.get(NDA_CACHEINFO, bytes(4)))
         lladdr = fields.get(NDA_LLADDR, b"").hex(":")
@@ -213,4 +213,4 @@ def _owner(flags: int, fields: dict[int, bytes]) -> Owner:
 
 
 def _request(hop: NextHop, state: int, flags: int) -> bytes:
-    return _NDMSG.pack(hop.family, 0, 0, hop.ifindex, state, flags, 0) + attribute(NDA_DST, hop.address)
+    return NDMSG.pack(hop.family, 0, 0, hop.ifindex, state, flags, 0) + attribute(NDA_DST, hop.address)

@@ -180,9 +180,7 @@ class _Builder:
         self._guard(link, (link, self._links.get(link.master) if vrf else None))
         self._guard_stripping(link, link)
         if kind is Kind.BOND and (reason := self._add_bond_members(link)):
-            self._place(Place(link, kind, link.name, link.mtu, link.ifindex, vrf=vrf))
             self.stack.held[link.name] = reason
-            return
         self._place(Place(link, kind, link.name, link.mtu, link.ifindex, vrf=vrf))
 
     def _add_bond_members(self, bond: Link) -> str:

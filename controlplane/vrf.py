@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from controlplane.counters import Traffic
 from controlplane.errors import NetlinkError
 from controlplane.netlink import NetlinkSocket, attribute, messages
+from controlplane.notes import RTMSG
 from controlplane.source import limits
 
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
-_RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _RTA_TABLE, _RTN_UNICAST = 15, 1
 
 
@@ -66,7 +66,7 @@ def has_route(table: int) -> bool:
     """Whether a table of the caller's network namespace has any unicast route. True if the kernel does not tell."""
     with NetlinkSocket() as sock:
         for family in (socket.AF_INET, socket.AF_INET6):
-            request = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
+            request = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
             request += attribute(_RTA_TABLE, struct.pack("=I", table))
             try:
                 for data in sock.stream(_RTM_GETROUTE, request):
