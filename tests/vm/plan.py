@@ -70,5 +70,4 @@ def environment(must_have: Iterable[str]) -> dict[str, str]:
     return {
         features.EXPECTED: " ".join(sorted(must_have)),
         "XDPROUTER_LAB_PATIENCE": str(PATIENCE),
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
