@@ -162,7 +162,9 @@ def test_a_member_that_goes_takes_its_hosts_along(lab, r1, isp):
 def _silence(lab: Lab, host: str):
     """Nothing that the host sends on its own teaches the bridge where it is."""
     ip(lab, host, "link set eth0 arp off")
-    load_nftables(lab.ns(host), "table inet silence { chain out { type filter hook output priority 0; policy drop; }; }")
+    load_nftables(
+        lab.ns(host), "table inet silence { chain out { type filter hook output priority 0; policy drop; }; }"
+    )
     try:
         yield
     finally:
