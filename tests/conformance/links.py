@@ -144,6 +144,9 @@ LINKS: dict[str, tuple[str, Links]] = {
     },
     "links: bridge": ("bridges with addresses on both sides", Links({"in0": ("bridge",), "out0": ("bridge",), "small0": ("bridge",)})),
     "links: vlan on bridge": ("VLANs on bridges", Links({"in0": ("bridge", "vlan 10"), "out0": ("bridge", "vlan 20")})),
+    "links: one of each": ("another kind at each port", Links(
+        {"in0": ("bridge", "vlan 10"), "in1": ("svlan 20",), "out0": ("bond active-backup", "vlan 30"),
+         "out1": ("vlan 200", "svlan 20"), "small0": ("bridge",)})),
     "links: vlan on bond in vrf, jumbo": ("MTU 9000", Links(
         {"in0": ("bond 802.3ad", "vlan 10"), "in1": ("vlan 7",), "out0": ("bond active-backup", "vlan 20"),
          "out1": ("bond balance-xor", "svlan 5", "vlan 6")}, vrf=_ALL, mtu=9000)),

@@ -68,8 +68,7 @@ phases of all rounds with a daemon (without one: {lost} of {sent:,}).
 How it is done:
 
 - Python hears of no ordinary route. `bpf/route_events.h` is run by the kernel at the moment of an announcement, in the
-  process that changes the table. Measured apart from this page: 80 ns a route (`BPF_PROG_TEST_RUN`); with what the kernel
-  does to hand it the message, 0.2 to 0.3 us of the 1.5 us that a replacement takes and of the 3 to 4 us of an addition.
+  process that changes the table.
 - `status` counts by a dump whose messages stay in the kernel as well (`bpf/census.h`), when no route has changed for half a
   second; while they never rest, twice a minute.
 - Nothing that the daemon keeps grows with the table, but for routes of note (`controlplane/notes.py`), of which there are
