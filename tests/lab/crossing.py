@@ -23,6 +23,7 @@ PORT = 9
 TTL = 64
 TRUTH_S = 30.0
 """Bound of every wait for a state, generous: a program may have to be compiled meanwhile."""
+TIMES = 3
 _MARK = struct.Struct("!4sI")
 _numbers = itertools.count(1)
 
@@ -145,8 +146,18 @@ class Crossing:
     def crosses(self, count: int = 5, families: tuple[int, ...] = (4, 6), fast: bool | None = True, **fields) -> None:
         """`count` frames of each family arrive as they must; `fast`: on the fast path, all or (False) none of them.
 
-        None: either way.
+        None: either way. A bridge is given a frame of each sender every ten seconds, and its copy is not believed when a
+        slow machine keeps the daemon waiting: so all of them on the fast path, at the latest at the third time.
         """
+        for attempt in range(1, TIMES + 1):
+            risen = self._cross(count, families, **fields)
+            if fast is not True or risen >= count * len(families):
+                break
+            assert attempt < TIMES, f"{risen} of {count * len(families)} on the fast path"
+        assert fast is not False or risen == 0, f"{risen} on the fast path"
+
+    def _cross(self, count: int, families: tuple[int, ...], **fields) -> int:
+        """How many were on the fast path."""
         self._macs.clear()
         before = self.router.verdict("forward", self.source.port)
         for family in families:
@@ -157,26 +168,21 @@ class Crossing:
                 expected.append(result)
             arrived = self.arrived(expected)
             assert arrived == expected, f"IPv{family}:\n{_hex(arrived)}\ninstead of\n{_hex(expected)}"
-        if fast is not None:
-            risen = self.router.verdict("forward", self.source.port) - before
-            if fast:
-                assert risen >= count * len(families), f"{risen} of {count * len(families)} on the fast path"
-            else:
-                assert risen == 0, f"{risen} on the fast path"
+        return self.router.verdict("forward", self.source.port) - before
 
     def becomes_fast(self, families: tuple[int, ...] = (4, 6), **fields) -> None:
         """Within TRUTH_S frames take the fast path; until then they cross by the kernel."""
 
-        def is_fast() -> bool:
-            before = self.router.verdict("forward", self.source.port)
-            self.crosses(1, families, fast=None, **fields)
-            return self.router.verdict("forward", self.source.port) - before >= len(families)
-
-        wait_until(is_fast, TRUTH_S, f"frames from {self.source.interface} to {self.target.interface} to be fast")
+        wait_until(
+            lambda: self._cross(1, families, **fields) >= len(families),
+            TRUTH_S,
+            f"frames from {self.source.interface} to {self.target.interface} to be fast",
+        )
         self.crosses(families=families, **fields)
 
-    def arrived(self, expected: list[bytes], timeout_s: float = 10.0) -> list[bytes]:
-        """Frames with the marks of the expected ones, in the order of these; over all ends of the target."""
+    def arrived(self, expected: list[bytes], timeout_s: float = 10.0, until: bytes = b"") -> list[bytes]:
+        """Frames with the marks of the expected ones, in the order of these; over all ends of the target. All that came
+        before `until`, if that is one of them."""
         marks = {frame[-_MARK.size :]: place for place, frame in enumerate(expected)}
         found: dict[int, bytes] = {}
 
@@ -186,7 +192,7 @@ class Crossing:
                     if (place := marks.get(frame[-_MARK.size :])) is not None:
                         assert place not in found, "twice"
                         found[place] = frame
-            return len(found) == len(expected)
+            return len(found) == len(expected) or marks.get(until[-_MARK.size :]) in found
 
         try:
             wait_until(all_there, timeout_s, "the frames")
@@ -207,7 +213,7 @@ class Crossing:
             self.send(frame)
         sent, expected = self.frame(4)
         self.send(sent)
-        arrived = self.arrived([*frames, expected], 2.0)
+        arrived = self.arrived([*frames, expected], until=expected)
         assert arrived == [expected], _hex(arrived)
 
 
