@@ -12,7 +12,7 @@ PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2
             traceroute tcpdump iputils-ping procps util-linux mount \
             groff-base zsh systemd qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
 
-.PHONY: setup demo test test-vm lint man bench scale conformance coherence lifecycle soak clean
+.PHONY: setup demo test test-vm test-vm-full lint man bench scale conformance coherence lifecycle soak clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ test: setup
 # The packet tables, the verifiers and small labs on stock Debian kernels in QEMU; JUnit reports in build/vm.
 test-vm: setup
 	$(PYTHON) -m tests.vm
+
+# All of each on each of the kernels: more than an hour.
+test-vm-full: setup
+	$(PYTHON) -m tests.vm --full
 
 demo: setup
 	$(PYTHON) -m lab.demo

@@ -132,9 +132,12 @@ class Libbpf:
 
     def create_array(self, name: str, size: int) -> int:
         """A map of one value of so many bytes, which can be mapped into memory; its fd."""
-        options = _MapCreateOpts(sz=ct.sizeof(_MapCreateOpts), map_flags=BPF_F_MMAPABLE)
-        arguments = (BPF_MAP_TYPE_ARRAY, name[:15].encode(), 4, size, 1, ct.byref(options))
-        return self._checked(f"making map {name} of {size} bytes", self._lib.bpf_map_create(*arguments))
+        return self.create_map(BPF_MAP_TYPE_ARRAY, name, 4, size, 1, BPF_F_MMAPABLE)
+
+    def create_map(self, kind: int, name: str, key_size: int, value_size: int, entries: int, flags: int) -> int:
+        options = _MapCreateOpts(sz=ct.sizeof(_MapCreateOpts), map_flags=flags)
+        arguments = (kind, name[:15].encode(), key_size, value_size, entries, ct.byref(options))
+        return self._checked(f"making map {name} of {entries * value_size} bytes", self._lib.bpf_map_create(*arguments))
 
     def link_create(self, program_fd: int, ifindex: int, flags: int) -> int:
         options = _LinkCreateOpts(sz=ct.sizeof(_LinkCreateOpts), flags=flags)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""python -m tests.vm [--kernel 6.1]... [--part lab]... [--report DIRECTORY] [-- COMMAND...]"""
+"""python -m tests.vm [--kernel 6.1]... [--full] [--part lab]... [--report DIRECTORY] [-- COMMAND...]"""
 
 import argparse
 import sys
@@ -17,7 +17,8 @@ def main(argv: list[str]) -> int:
     own, command = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description="Tests on stock kernels, in QEMU.")
     parser.add_argument("--kernel", action="append", choices=plan.KERNELS, help="on this one only; may be given again")
-    parser.add_argument("--part", action="append", choices=[part.name for part in plan.PARTS], help="this part only")
+    parser.add_argument("--full", action="store_true", help="all of every part on every kernel: more than an hour")
+    parser.add_argument("--part", action="append", help="this part only; may be given again")
     parser.add_argument(
         "--report", type=Path, default=plan.ROOT / "build" / "vm", help="directory of the JUnit reports"
     )
@@ -26,7 +27,10 @@ def main(argv: list[str]) -> int:
     try:
         if command:
             return max(run_command(label, command) for label in labels)
-        parts = [part for part in plan.PARTS if not options.part or part.name in options.part]
+        parts = plan.EVERYTHING if options.full else plan.PARTS
+        if unknown := sorted(set(options.part or ()) - {part.name for part in parts}):
+            parser.error(f"no part {', '.join(unknown)}: there are {', '.join(sorted({part.name for part in parts}))}")
+        parts = [part for part in parts if not options.part or part.name in options.part]
         return run_plan(labels, parts, options.report)
     except GuestError as error:
         print(f"tests.vm: {error}\n{error.console}".rstrip(), file=sys.stderr)

@@ -2,11 +2,12 @@
 """What is tested in guests, and what their kernels must have."""
 
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests import features
+from tests.vm import programs
 from tests.vm.guest import SHARE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -31,31 +32,46 @@ class Part:
     arguments: tuple[str, ...]
     """Of pytest"""
     timeout_s: float
+    environment: Mapping[str, str] = field(default_factory=dict)
+    kernels: tuple[str, ...] = KERNELS
 
 
-VERIFIER = Part("verifier", ("tests/bpf/test_features.py", "tests/bpf/test_variants.py"), 900)
-IN_THE_SUITE = (
-    Part("verifier", ("tests/bpf/test_variants.py", "-k", "none-1024 or VLAN-UPPER-BRIDGE-VRF-1024"), 200),
-    Part("lab", ("tests/lab/test_two_hosts.py::test_every_packet_arrives_rewritten_and_on_the_fast_path",), 400),
-)
-"""The program as most have it, and the largest; and packets that cross a router"""
-PACKETS = Part("packets", ("tests/bpf/test_packet_table.py", "tests/bpf/test_structs.py"), 800)
-CACHED = Part("cached", ("tests/bpf/test_cached_packet_table.py",), 900)
-LAB = Part(
-    "lab",
-    (
-        "tests/lab/test_two_hosts.py::test_every_packet_arrives_rewritten_and_on_the_fast_path",
-        "tests/lab/test_frr_bgp.py",
+_VERIFIER = ("tests/vm/verifier.py", "tests/bpf/test_features.py")
+_TWO_HOSTS = "tests/lab/test_two_hosts.py::test_every_packet_arrives_rewritten_and_on_the_fast_path"
+_LINKS = tuple(f"tests/lab/test_{name}.py" for name in ("vlan", "qinq", "vrf", "home_router"))
+_BONDS = "tests/lab/test_bond.py"
+_CONFORMANCE = "tests/conformance/test_conformance.py"
+_FRR = "tests/lab/test_frr_bgp.py"
+
+IN_THE_SUITE = (Part("verifier", _VERIFIER, 300), Part("lab", (_TWO_HOSTS,), 400))
+"""Of `make test`: every program, and packets that cross a router"""
+
+PARTS = (
+    Part("links", (*_LINKS, "-k", "not untagged"), 1200),
+    Part("conformance", (_CONFORMANCE, "-k", "each or jumbo"), 900, {"CONFORMANCE_PACKETS": "1000"}),
+    Part(
+        "programs",
+        (*_VERIFIER, "tests/bpf/test_structs.py", "tests/bpf/test_cached_packet_table.py", "-k", "not wide"),
+        900,
     ),
-    600,
+    *(
+        Part("bonds", (_BONDS, "-k", mode), 600, kernels=(kernel,))
+        for kernel, mode in zip(KERNELS, ("802.3ad", "active-backup", "balance-xor"), strict=True)
+    ),
+    Part("lab", (_FRR,), 400),
 )
-VLANS = Part("vlans", ("tests/lab/test_vlan.py", "tests/lab/test_qinq.py"), 700)
-VRFS = Part("vrfs", ("tests/lab/test_vrf.py", "tests/lab/test_home_router.py"), 700)
-BONDS = Part("bonds", ("tests/lab/test_bond.py",), 900)
-LINKS = (VLANS, VRFS, BONDS)
-"""What the machine's own kernel may lack"""
-PARTS = (CACHED, BONDS, VLANS, VRFS, PACKETS, LAB, VERIFIER)
-"""Of `make test-vm`, the longest first"""
+"""Of `make test-vm`, the longest first: each kind of link on each kernel, and what a kernel has in common with another once"""
+
+EVERYTHING = (
+    Part("conformance", (_CONFORMANCE, "-k", "links"), 3600, {"CONFORMANCE_PACKETS": "20000"}),
+    Part("bonds", (_BONDS,), 1800),
+    Part("links", _LINKS, 1800),
+    Part("packets", ("tests/bpf/test_packet_table.py", "tests/bpf/test_structs.py"), 1200),
+    Part("cached", ("tests/bpf/test_cached_packet_table.py",), 1200),
+    Part("lab", (_TWO_HOSTS, _FRR), 900),
+    Part("verifier", (*_VERIFIER, "tests/bpf/test_variants.py"), 1200),
+)
+"""Of `make test-vm-full`, an hour and more"""
 
 
 def command(part: Part) -> list[str]:
@@ -66,8 +82,7 @@ def command(part: Part) -> list[str]:
     ]  # fmt: skip
 
 
-def environment(must_have: Iterable[str]) -> dict[str, str]:
-    return {
-        features.EXPECTED: " ".join(sorted(must_have)),
-        "XDPROUTER_LAB_PATIENCE": str(PATIENCE),
-    }
+def environment(must_have: Iterable[str], recorded: Path | None = None) -> dict[str, str]:
+    """`recorded`: the programs of tests/vm/programs.py."""
+    found = {features.EXPECTED: " ".join(sorted(must_have)), "XDPROUTER_LAB_PATIENCE": str(PATIENCE)}
+    return found | ({programs.RECORDED: str(recorded)} if recorded else {})

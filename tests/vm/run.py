@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import kernels, plan, report
+from tests.vm import kernels, plan, programs, report
 from tests.vm.errors import GuestError
 from tests.vm.guest import Guest
 
 SIDE_BY_SIDE = 2
 OUTPUT_LINES = 60
+RECORDED = "programs.json"
+"""In the directory: what tests/vm/programs.py compiled"""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,15 @@ def run(labels: Iterable[str], parts: Iterable[plan.Part], directory: Path) -> I
     Raises GuestError when a kernel cannot be had.
     """
     fetched = [kernels.fetch(label) for label in labels]
+    directory.mkdir(parents=True, exist_ok=True)
+    programs.record(directory.resolve() / RECORDED)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        waiting = [pool.submit(one, kernel, part, directory) for kernel in fetched for part in parts]
+        waiting = [
+            pool.submit(one, kernel, part, directory)
+            for part in parts
+            for kernel in fetched
+            if kernel.label in part.kernels
+        ]
         try:
             for done in as_completed(waiting):
                 yield done.result()
@@ -56,7 +65,10 @@ def one(kernel: kernels.Kernel, part: plan.Part, directory: Path) -> Result:
     must_have = plan.MUST_HAVE[kernel.label]
     try:
         outcome = Guest(kernel, home).run(
-            plan.command(part), part.timeout_s, cwd=plan.ROOT, environment=plan.environment(must_have)
+            plan.command(part),
+            part.timeout_s,
+            cwd=plan.ROOT,
+            environment=plan.environment(must_have, directory.resolve() / RECORDED) | part.environment,
         )
     except GuestError as error:
         return Result(kernel.label, part.name, 0, [], [str(error)], part.timeout_s, error.console)
