@@ -11,7 +11,8 @@ T = TypeVar("T")
 
 POLL_INTERVAL_S = 0.02
 PATIENCE = float(os.environ.get("XDPROUTER_LAB_PATIENCE", "1"))
-"""How many times longer than on an ordinary machine every wait may last: an emulated one is twenty times slower."""
+"""How many times longer than on an ordinary machine every wait may last: an emulated one is twenty times slower. Questions
+are as much rarer, so that it has time for what is waited for."""
 
 
 def wait_until(predicate: Callable[[], T], timeout_s: float, what: str) -> T:
@@ -29,4 +30,4 @@ def wait_until(predicate: Callable[[], T], timeout_s: float, what: str) -> T:
             return result
         if last_try:
             raise LabTimeout(f"waited {timeout_s:g} s in vain for {what}")
-        time.sleep(POLL_INTERVAL_S)
+        time.sleep(POLL_INTERVAL_S * PATIENCE)
