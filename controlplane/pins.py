@@ -7,6 +7,8 @@
 <run dir>/layout-vN.json  what these maps look like, for other versions (controlplane/layout.py)
 """
 
+import errno
+import logging
 import os
 import re
 import shutil
@@ -14,6 +16,8 @@ import subprocess
 from pathlib import Path
 
 from controlplane.errors import DataplaneError
+
+log = logging.getLogger("xdprouter.pins")
 
 LAYOUT_VERSION = 3
 """Goes up when a struct or a size in bpf/maps.h changes: pins of another layout are read by their description alone."""
@@ -35,6 +39,12 @@ class PinDirectory:
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:
                 raise DataplaneError(f"cannot mount bpffs at {self.mount_point}: {done.stderr.strip()}")
+            if _mounts_end_with_us():
+                log.warning(
+                    "mounted bpffs at %s in a mount namespace of this service's or command's own: ports leave XDP and counters "
+                    "are lost when it ends; mount it beforehand, as contrib/systemd does",
+                    self.mount_point,
+                )
         self.links.mkdir(parents=True, exist_ok=True)
         for other in self.other_layouts():
             for link in (other / "links").glob("*"):  # the ports stay on XDP until their program is replaced
@@ -69,4 +79,18 @@ class PinDirectory:
                 self.description(path.name).unlink(missing_ok=True)
             subprocess.run(["umount", "--lazy", str(self.mount_point)], check=True, capture_output=True)
         if self.mount_point.is_dir():
-            self.mount_point.rmdir()
+            try:
+                self.mount_point.rmdir()
+            except OSError as error:
+                # Mounted outside of a service's sandbox, where it is empty now, and not for us to unmount.
+                if error.errno != errno.EBUSY:
+                    raise
+
+
+def _mounts_end_with_us() -> bool:
+    """Whether what is mounted here is seen by this process and its children alone, as under `ip netns exec`."""
+    try:
+        return os.readlink("/proc/self/ns/mnt") != os.readlink("/proc/1/ns/mnt")
+    except OSError:  # without CAP_SYS_PTRACE: a copy of the machine's mounts hears of changes there
+        with open("/proc/self/mountinfo") as file:
+            return any(line.split()[4] == "/" and " master:" in line for line in file)
