@@ -42,6 +42,8 @@ _LINKS = tuple(f"tests/lab/test_{name}.py" for name in ("vlan", "qinq", "vrf", "
 _BONDS = "tests/lab/test_bond.py"
 _CONFORMANCE = "tests/conformance/test_conformance.py"
 _FRR = "tests/lab/test_frr_bgp.py"
+_UNIT = Part("unit", ("tests/lab/test_unit.py",), 700, kernels=("6.12",))
+"""systemd and its sandbox, which are much the same on every kernel"""
 
 IN_THE_SUITE = (Part("verifier", _VERIFIER, 300), Part("lab", (_TWO_HOSTS,), 400))
 """Of `make test`: every program, and packets that cross a router"""
@@ -58,6 +60,7 @@ PARTS = (
         Part("bonds", (_BONDS, "-k", mode), 600, kernels=(kernel,))
         for kernel, mode in zip(KERNELS, ("802.3ad", "active-backup", "balance-xor"), strict=True)
     ),
+    _UNIT,
     Part("lab", (_FRR,), 400),
 )
 """Of `make test-vm`, the longest first: each kind of link on each kernel, and what a kernel has in common with another once"""
@@ -69,6 +72,7 @@ EVERYTHING = (
     Part("packets", ("tests/bpf/test_packet_table.py", "tests/bpf/test_structs.py"), 1200),
     Part("cached", ("tests/bpf/test_cached_packet_table.py",), 1200),
     Part("lab", (_TWO_HOSTS, _FRR), 900),
+    _UNIT,
     Part("verifier", (*_VERIFIER, "tests/bpf/test_variants.py"), 1200),
 )
 """Of `make test-vm-full`, an hour and more"""
