@@ -60,7 +60,6 @@ PARTS = (
         Part("bonds", (_BONDS, "-k", mode), 600, kernels=(kernel,))
         for kernel, mode in zip(KERNELS, ("802.3ad", "active-backup", "balance-xor"), strict=True)
     ),
-    _UNIT,
     Part("lab", (_FRR,), 400),
 )
 """Of `make test-vm`, the longest first: each kind of link on each kernel, and what a kernel has in common with another once"""
