@@ -20,7 +20,7 @@ from controlplane.pins import LAYOUT_VERSION
 from controlplane.reconcile import Attach, Detach, Mode, SetInterface, StopTransmit, Transmit
 from tests import packets
 from tests.bpf.network import PORTS, Namespace, build_links, destination
-from xdprouter.daemon import make_dataplane
+from xdprouter.load import make_dataplane
 
 FRAME = bytes(packets.udp(destination("out", 4)))
 MAPS = {

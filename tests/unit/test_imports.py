@@ -48,6 +48,7 @@ def test_only_daemon_bench_and_doctor_import_controlplane(path):
     daemon's."""
     allowed = {
         "xdprouter/daemon.py": {"xdprouter", "controlplane"},
+        "xdprouter/load.py": {"xdprouter", "controlplane"},
         "xdprouter/reporter.py": {"xdprouter", "controlplane"},
         "xdprouter/cli.py": {"xdprouter", "lab"},
         "xdprouter/explain/handler.py": {"xdprouter", "controlplane"},
