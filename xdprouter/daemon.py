@@ -1,39 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The daemon: composition root, and the only file here that imports the control plane.
+"""The daemon: composition root, which makes the parts of an instance and answers requests with them.
 
 config, instance -> Dataplane -> Engine -> Server
 """
 
 import asyncio
-import dataclasses
-import heapq
 import logging
 import os
-import resource
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable
 
-from controlplane.accounting import Accounting
-from controlplane.cache import Cache
-from controlplane.counters import PortCounters
 from controlplane.dataplane import Dataplane
-from controlplane.engine import Engine, Snapshot
+from controlplane.engine import Engine
 from controlplane.errors import AttachError, ControlPlaneError
 from controlplane.keeper import Keeper
 from controlplane.notices import Notice
 from controlplane.pins import PinDirectory
 from controlplane.planner import needed_features
 from controlplane.port_guard import GuardPolicy
-from controlplane.ports import PortView
-from controlplane.reconcile import Mode, PortState
-from controlplane.source import verdicts
-from controlplane.swap import Swap
-from controlplane.tags import words
-from controlplane.vrf import has_route
-from xdprouter import __version__, api, events, exporter
+from controlplane.reconcile import Mode
+from xdprouter import __version__, api, events, exporter, replies
 from xdprouter.config import MODES, Config, PortConfig, checked
 from xdprouter.errors import UsageError, XdprouterError
 from xdprouter.explain.handler import Explaining
@@ -120,7 +108,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         handlers = {
             api.StatusRequest: lambda _: self.status(),
-            api.PortsRequest: lambda _: api.Ports(api.SCHEMA, self.status().ports),
+            api.PortsRequest: lambda _: self.ports(),
             api.InterfacesRequest: lambda _: self.interfaces(),
             api.BlackholesRequest: lambda _: self.blackholes(),
             api.NeighboursRequest: lambda _: self.neighbours(),
@@ -261,77 +249,21 @@ class Daemon:
         detach = self._config.on_exit == "detach" if self._detach is None else self._detach
         return api.Done(f"the daemon stops; ports are {'detached' if detach else 'left forwarding'}")
 
+    def status(self) -> api.Status:
+        uptime_s = time.monotonic() - self._started
+        return replies.status(self._engine.snapshot(), self._dataplane.cache, self._instance.name, uptime_s)
+
+    def ports(self) -> api.Ports:
+        return replies.ports(self._engine.snapshot())
+
     def interfaces(self) -> api.Interfaces:
-        snapshot = self._engine.snapshot()
-        return api.Interfaces(api.SCHEMA, _interfaces(snapshot), _vrfs(snapshot))
+        return replies.interfaces(self._engine.snapshot())
 
     def blackholes(self) -> api.Blackholes:
-        swallowed = self._engine.blackholes()
-        busiest = heapq.nlargest(api.BUSIEST, swallowed.items(), key=lambda entry: entry[1].packets)
-        entries = [api.Blackhole(str(prefix), traffic.packets, traffic.bytes) for prefix, traffic in busiest]
-        return api.Blackholes(api.SCHEMA, len(swallowed), entries)
+        return replies.blackholes(self._engine.blackholes())
 
     def neighbours(self) -> api.NextHops:
-        names = dict(socket.if_nameindex())
-        return api.NextHops(
-            api.SCHEMA,
-            [
-                api.NextHop(
-                    device=names.get(found.ifindex, f"#{found.ifindex}"),
-                    ifindex=found.ifindex,
-                    address=found.address,
-                    mac=found.lladdr or None,
-                    state=found.state,
-                    managed=found.managed,
-                    age_s=None if found.age_s is None else round(found.age_s, 1),
-                    idle_s=round(found.idle_s, 1),
-                    packets=found.packets,
-                    bytes=found.bytes,
-                )
-                for found in self._keeper.neighbours()
-            ],
-        )
-
-    def status(self) -> api.Status:
-        snapshot = self._engine.snapshot()
-        return api.Status(
-            schema=api.SCHEMA,
-            version=__version__,
-            instance=self._instance.name,
-            pid=os.getpid(),
-            uptime_s=round(time.monotonic() - self._started, 3),
-            program_id=snapshot.program_id,
-            in_sync=not snapshot.out_of_sync,
-            out_of_sync_reasons=snapshot.out_of_sync,
-            ports=[_port(view, snapshot) for view in snapshot.ports],
-            fib=api.Fib(
-                ipv4_routes=snapshot.routes.ipv4,
-                ipv6_routes=snapshot.routes.ipv6,
-                by_protocol=dict(snapshot.routes.by_protocol),
-                last_change_s=snapshot.last_route_change_s,
-            ),
-            neighbours=api.Neighbours(
-                snapshot.managed_neighbours, snapshot.neighbours.resolved, snapshot.neighbours.unresolved
-            ),
-            guard=api.Guard(snapshot.guard, [api.Finding(f.device, f.text) for f in snapshot.findings]),
-            cache=_cache(self._dataplane.cache, snapshot),
-            netlink=api.Netlink(
-                snapshot.netlink.events + snapshot.route_events, snapshot.netlink.overruns, snapshot.netlink.resyncs
-            ),
-            daemon=_process(),
-            verdicts=verdicts(),
-            interfaces=_interfaces(snapshot),
-            vrfs=_vrfs(snapshot),
-            features=sorted(snapshot.features),
-            last_swap=_swap(snapshot.last_swap),
-        )
-
-
-def _swap(found: Swap | None) -> api.Swap | None:
-    if found is None:
-        return None
-    age_s = round(time.monotonic() - found.at, 3)
-    return api.Swap(found.result, found.before, found.after, age_s, found.reason)
+        return replies.next_hops(self._keeper.neighbours())
 
 
 def _check_name(port: str) -> None:
@@ -340,103 +272,3 @@ def _check_name(port: str) -> None:
         checked(Config(port=(PortConfig(port),)))
     except UsageError as error:
         raise api.ApiError("refused", str(error)) from None
-
-
-def _port(view: PortView, snapshot: Snapshot) -> api.Port:
-    counters: PortCounters = view.counters
-    return api.Port(
-        name=view.name,
-        ifindex=view.link.ifindex if view.link else None,
-        slot=view.slot,
-        state=view.state,
-        reason=view.reason,
-        mode=view.mode,
-        mtu=view.link.mtu if view.link else None,
-        mac=view.link.mac if view.link else None,
-        transmitting=view.slot in snapshot.transmitting,
-        ingress={verdict: api.Traffic(t.packets, t.bytes) for verdict, t in counters.ingress.items()},
-        egress=api.Traffic(counters.egress.packets, counters.egress.bytes),
-        redirect_errors=counters.redirect_errors,
-        fib_codes={str(code): number for code, number in counters.fib_codes.items()},
-        rates=api.Rates(**{key: round(value, 1) for key, value in dataclasses.asdict(view.rates).items()}),
-        cache_hits=counters.cache_hits,
-        accounting=_accounting(view.accounting),
-    )
-
-
-def _accounting(found: Accounting | None) -> api.Accounting | None:
-    if found is None:
-        return None
-    return api.Accounting(
-        since_s=round(found.since_s, 3),
-        kernel=api.LinkStats(**dataclasses.asdict(found.kernel)),
-        received=api.Received(**dataclasses.asdict(found.received)),
-        sent=api.Sent(**dataclasses.asdict(found.sent)),
-    )
-
-
-def _interfaces(snapshot: Snapshot) -> list[api.Interface]:
-    """Those of ports that are not active take their state from the port."""
-    ports = {view.name: view for view in snapshot.ports}
-    out = []
-    for shown in sorted(snapshot.plan.stack.shown.values(), key=lambda shown: shown.link.ifindex):
-        state, reason = shown.state.value, shown.reason
-        views = [ports[name] for name in shown.ports if name in ports]
-        if state == "active" and views and not any(view.state is PortState.ACTIVE for view in views):
-            state = "down" if views[0].state is PortState.DOWN else "slow"
-            reason = f"port {views[0].name} is {views[0].state}: {views[0].reason}"
-        out.append(
-            api.Interface(
-                name=shown.link.name,
-                ifindex=shown.link.ifindex,
-                kind=shown.kind,
-                ports=list(shown.ports),
-                tags=words(shown.tags),
-                vrf=shown.vrf or None,
-                mtu=shown.link.mtu,
-                mac=shown.link.mac,
-                state=state,
-                reason=reason,
-            )
-        )
-    return out
-
-
-def _vrfs(snapshot: Snapshot) -> list[api.Vrf]:
-    out = []
-    for name, link in sorted(snapshot.plan.stack.vrfs.items()):
-        traffic = snapshot.vrfs[name]
-        table = link.details.table
-        out.append(
-            api.Vrf(
-                name=name,
-                table=table,
-                interfaces=[s.link.name for s in snapshot.plan.stack.shown.values() if s.vrf == name],
-                reason="" if has_route(table) else f"no route in its table {table}",
-                forwarded=api.Traffic(traffic.forwarded.packets, traffic.forwarded.bytes),
-                passed=api.Traffic(traffic.passed.packets, traffic.passed.bytes),
-                dropped=api.Traffic(traffic.dropped.packets, traffic.dropped.bytes),
-            )
-        )
-    return out
-
-
-def _cache(cache: Cache, snapshot: Snapshot) -> api.Cache:
-    return api.Cache(
-        enabled=bool(cache.sets) and not cache.reason,
-        reason=cache.reason,
-        key=str(cache.key) if cache.key else "",
-        entries=cache.entries,
-        bytes=cache.bytes,
-        hits=sum(view.counters.cache_hits for view in snapshot.ports),
-        misses=sum(sum(view.counters.fib_codes.values()) for view in snapshot.ports),
-        invalidations=cache.invalidations,
-        lease_ok=cache.lease_ok,
-    )
-
-
-def _process() -> api.Process:
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[1])
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return api.Process(pages * resource.getpagesize(), round(usage.ru_utime + usage.ru_stime, 3))

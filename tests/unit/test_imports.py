@@ -49,6 +49,7 @@ def test_only_daemon_bench_and_doctor_import_controlplane(path):
     allowed = {
         "xdprouter/daemon.py": {"xdprouter", "controlplane"},
         "xdprouter/load.py": {"xdprouter", "controlplane"},
+        "xdprouter/replies.py": {"xdprouter", "controlplane"},
         "xdprouter/reporter.py": {"xdprouter", "controlplane"},
         "xdprouter/cli.py": {"xdprouter", "lab"},
         "xdprouter/explain/handler.py": {"xdprouter", "controlplane"},
