@@ -23,14 +23,13 @@ from controlplane.port_guard import GuardPolicy
 from controlplane.reconcile import Mode
 from xdprouter import __version__, api, events, exporter, replies
 from xdprouter.config import MODES, Config, PortConfig, checked
+from xdprouter.configured import Configured
 from xdprouter.errors import UsageError, XdprouterError
 from xdprouter.explain.handler import Explaining
 from xdprouter.exporter import Exporters
 from xdprouter.instance import Instance
 from xdprouter.load import make_dataplane
-from xdprouter.local_socket import give_to_group
 from xdprouter.publisher import Publisher
-from xdprouter.reload import difference
 from xdprouter.reporter import event_of
 from xdprouter.server import Server
 from xdprouter.systemd import Notifier
@@ -81,15 +80,16 @@ class Daemon:
     ):
         self._instance = instance
         self._exporters = exporters
-        self._config = config
-        self._read_again = read_again or (lambda: config)
         self._notifier = Notifier()
         self._dataplane = dataplane
-        self._ports = {name: Mode(mode) for name, mode in config.modes().items()}
+        ports = {name: Mode(mode) for name, mode in config.modes().items()}
         self._keeper = Keeper(config.neighbour_idle_s)
         guard = GuardPolicy(config.guard)
         self._publisher = Publisher(instance, config.control_group)
-        self._engine = Engine(dataplane, self._ports, config.netlink_receive_buffer, self._keeper, guard, self._report)
+        self._engine = Engine(dataplane, ports, config.netlink_receive_buffer, self._keeper, guard, self._report)
+        self._configured = Configured(
+            config, read_again or (lambda: config), instance, exporters, self._keeper, self._engine
+        )
         self._explaining = Explaining(self._engine, dataplane, instance.netns)
         self._started = time.monotonic()
         self._detach: bool | None = None
@@ -129,7 +129,7 @@ class Daemon:
                 engine.result()
             self._dataplane.take_over_links(self._engine.settled())
             self._refuse_if_useless()
-            async with Server(self._instance, self._config.control_group, handlers) as server:
+            async with Server(self._instance, self._configured.config.control_group, handlers) as server:
                 serve = asyncio.create_task(server.serve())
                 self._exporters.serve(self.status)
                 loop.add_signal_handler(signal.SIGHUP, self._reload_and_log)
@@ -143,14 +143,19 @@ class Daemon:
         finally:
             for task in (engine, stop, ready, alive, watched):
                 task.cancel()
-            detach = self._config.on_exit == "detach" if self._detach is None else self._detach
+            detach = self._detaches
             await self._keeper.stop(release=detach)
             await self._explaining.close()
-        ports = "detached" if detach else "left forwarding"
-        log.info("stopping; ports are %s", ports)
-        self._announce("stopping", f"ports are {ports}")
-        self._notifier.stopping(f"ports are {ports}")
+        fate = _fate_of_ports(detach)
+        log.info("stopping; %s", fate)
+        self._announce("stopping", fate)
+        self._notifier.stopping(fate)
         return detach
+
+    @property
+    def _detaches(self) -> bool:
+        """Whether the end takes the ports off XDP: as asked for, else as configured."""
+        return self._configured.config.on_exit == "detach" if self._detach is None else self._detach
 
     async def _show_life(self) -> None:
         """To a watchdog, as long as the engine goes its rounds."""
@@ -163,7 +168,7 @@ class Daemon:
 
     def _summary(self) -> str:
         """For `systemctl status`."""
-        number = len(self._config.port)
+        number = len(self._configured.config.port)
         return f"instance {self._instance.name}, {number} configured port{'s' * (number != 1)}"
 
     def _report(self, notice: Notice) -> None:
@@ -175,13 +180,13 @@ class Daemon:
     def _refuse_if_useless(self) -> None:
         """End at once when every port was refused: nothing is gained by waiting."""
         refused = self._engine.refused()
-        if self._ports and len(refused) == len(self._ports):
+        if refused and len(refused) == len(self._configured.config.port):
             raise XdprouterError("; ".join(refused.values()))
 
     # --- handlers -------------------------------------------------------------------------------
 
     def attach(self, request: api.AttachRequest) -> api.Done:
-        mode = request.mode or self._config.mode
+        mode = request.mode or self._configured.config.mode
         if mode not in MODES:
             raise api.ApiError("refused", f"mode is {mode!r}: must be {' or '.join(MODES)}")
         _check_name(request.port)
@@ -201,41 +206,11 @@ class Daemon:
         """What is wrong in the file changes nothing."""
         self._notifier.reloading()
         try:
-            return self._reload()
+            return self._configured.reload()
         except UsageError as error:
             raise api.ApiError("configuration", f"{error}; nothing was changed") from None
         finally:
             self._notifier.ready(self._summary())
-
-    def _reload(self) -> api.Reloaded:
-        found = difference(self._config, self._read_again())
-        # First what may fail, and then leaves everything as it was.
-        self._exporters.change(found.new.metrics)
-        if "control_group" in found.keys:
-            try:
-                for path in (self._instance.socket, self._instance.events_socket):
-                    give_to_group(path, found.new.control_group)
-            except UsageError:
-                self._exporters.change(self._config.metrics)
-                raise
-        self._keeper.idle_s = found.new.neighbour_idle_s
-        modes = {name: Mode(mode) for name, mode in found.wished.items()}
-        self._config = found.new
-        if found.removed or modes or "guard" in found.keys:
-            self._engine.configure(found.removed, modes, GuardPolicy(found.new.guard))
-        refused = self._engine.refused()
-        changed = [f"port {name} removed" for name in found.removed]
-        changed += [f"port {name}: {mode} mode" for name, mode in modes.items() if name not in refused]
-        failed = [refused[name] for name in modes if name in refused]
-        reply = api.Reloaded(api.SCHEMA, [*found.changed, *changed], found.restart, failed)
-        for line in reply.changed:
-            log.info("reload: %s", line)
-        for line in reply.restart:
-            log.warning("reload: needs a restart: %s", line)
-        for line in reply.failed:
-            log.error("reload: not possible: %s", line)
-        log.info("the configuration was read again")
-        return reply
 
     def _reload_and_log(self) -> None:
         try:
@@ -246,8 +221,7 @@ class Daemon:
     def stop(self, request: api.StopRequest) -> api.Done:
         self._detach = True if request.detach else self._detach
         self._stop.set()
-        detach = self._config.on_exit == "detach" if self._detach is None else self._detach
-        return api.Done(f"the daemon stops; ports are {'detached' if detach else 'left forwarding'}")
+        return api.Done(f"the daemon stops; {_fate_of_ports(self._detaches)}")
 
     def status(self) -> api.Status:
         uptime_s = time.monotonic() - self._started
@@ -264,6 +238,10 @@ class Daemon:
 
     def neighbours(self) -> api.NextHops:
         return replies.next_hops(self._keeper.neighbours())
+
+
+def _fate_of_ports(detach: bool) -> str:
+    return f"ports are {'detached' if detach else 'left forwarding'}"
 
 
 def _check_name(port: str) -> None:

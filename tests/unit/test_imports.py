@@ -47,6 +47,7 @@ def test_only_daemon_bench_and_doctor_import_controlplane(path):
     that the lab's functions build; doctor asks the machine by two files, and judges by the others; explain has a part of the
     daemon's."""
     allowed = {
+        "xdprouter/configured.py": {"xdprouter", "controlplane"},
         "xdprouter/daemon.py": {"xdprouter", "controlplane"},
         "xdprouter/load.py": {"xdprouter", "controlplane"},
         "xdprouter/replies.py": {"xdprouter", "controlplane"},
