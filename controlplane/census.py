@@ -7,17 +7,20 @@ import asyncio
 import ctypes as ct
 import mmap
 import socket
+import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from controlplane import neighbour
-from controlplane.netlink import HEADER, NetlinkSocket, messages
+from controlplane.errors import NetlinkError
+from controlplane.netlink import HEADER, NetlinkSocket, attribute, messages
 from controlplane.notes import MTU_METRIC, RTMSG, TYPES_OF_NOTE, RouteNotes
 from controlplane.source import limits
 
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+_RTA_TABLE, _RTN_UNICAST = 15, 1
 
 _ROUTE_TYPE = 7
 """where rtm_type is in struct rtmsg"""
@@ -41,6 +44,8 @@ class RouteCensus:
     ipv6: int = 0
     by_protocol: Counter = field(default_factory=Counter)
     notes: RouteNotes = field(default_factory=RouteNotes)
+    empty_tables: frozenset[int] = frozenset()
+    """without any unicast route, of those that were asked about"""
 
 
 @dataclass
@@ -72,8 +77,8 @@ class RouteDump:
     def close(self) -> None:
         del self._state
 
-    def count(self) -> RouteCensus:
-        """Of every table but the local one. Raises NetlinkError, OSError."""
+    def count(self, tables: Iterable[int] = ()) -> RouteCensus:
+        """Of every table but the local one; `tables`: which to ask whether they are empty. Raises NetlinkError, OSError."""
         state, notes = self._state, RouteNotes()
         ct.memset(ct.addressof(state), 0, ct.sizeof(state))
         state.blackhole_room = limits()["MAX_BLACKHOLES"]
@@ -89,7 +94,8 @@ class RouteDump:
         for protocol, number in enumerate(map(sum, zip(ipv4, ipv6, strict=True))):
             if number:
                 by_protocol[protocol_name(protocol)] += number
-        return RouteCensus(sum(ipv4), sum(ipv6), by_protocol, notes)
+        empty = frozenset(table for table in tables if not _has_route(table))
+        return RouteCensus(sum(ipv4), sum(ipv6), by_protocol, notes, empty)
 
 
 def _note(data: bytes, notes: RouteNotes) -> None:
@@ -110,6 +116,21 @@ def count_neighbours() -> NeighbourCensus:
     return NeighbourCensus(resolved, len(states) - resolved)
 
 
+def _has_route(table: int) -> bool:
+    """Whether it has any unicast route. Reads a buffer at most, however large it is."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        request = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
+        request += attribute(_RTA_TABLE, struct.pack("=I", table))
+        with NetlinkSocket() as sock:  # closed in the middle of a dump
+            try:
+                for data in sock.stream(RTM_GETROUTE, request):
+                    if any(kind == RTM_NEWROUTE for _, kind, _, _ in messages(data)):
+                        return True
+            except NetlinkError:
+                continue  # ENOENT: there is no such table yet
+    return False
+
+
 def _filtered(kind: int, request: bytes, filter_fd: int) -> Iterator[bytes]:
     """What a filter on its socket leaves of a dump."""
     with NetlinkSocket() as sock:
@@ -118,7 +139,7 @@ def _filtered(kind: int, request: bytes, filter_fd: int) -> Iterator[bytes]:
 
 
 class RouteCounter:
-    """Keeps a RouteCensus fresh. `count`: RouteDump.count.
+    """Keeps a RouteCensus fresh. `count`: RouteDump.count; `tables`: those of which `empty_tables` is to tell.
 
     A count waits until no route has changed for QUIET_S, so that a full table costs one when it has arrived; while
     routes never rest, a large table is counted every CHURN_PAUSE_S. Either way the counts take a limited share of
@@ -136,12 +157,12 @@ class RouteCounter:
     _SETTLING_S = 0.1
     """A deletion is announced before it is done: what is counted sooner than this may still have the route."""
 
-    def __init__(self, count: Callable[[], RouteCensus]):
+    def __init__(self, count: Callable[[Iterable[int]], RouteCensus]):
         self.census = RouteCensus()
         self.notes = RouteNotes()
         self._count = count
         self._announced = RouteNotes()
-        self._counted_at_change: object = None
+        self._counted_at: object = None
         self._ended = float("-inf")
         self._took = 0.0
         self._running: asyncio.Task | None = None
@@ -150,46 +171,47 @@ class RouteCounter:
         """New routes of note, from the kernel's announcement."""
         self.notes.merge(notes)
         self._announced.merge(notes)
-        self._counted_at_change = None
+        self._counted_at = None
 
     def overrun(self) -> None:
         """Announcements were lost: count again at once."""
-        self._counted_at_change = None
+        self._counted_at = None
         self._ended = float("-inf")
 
-    def count(self, change: object) -> None:
+    def count(self, change: object, tables: tuple[int, ...] = ()) -> None:
         """Count now, and wait for it."""
-        self._take(change, self._timed())
+        self._take((change, tables), self._timed(tables))
 
-    def refresh(self, change: object, quiet_s: float) -> None:
-        """Start a recount in a thread if `change` (any value that moves with the FIB; it last did `quiet_s` ago) is
-        new, and it is time. Needs a running loop."""
+    def refresh(self, change: object, quiet_s: float, tables: tuple[int, ...] = ()) -> None:
+        """Start a recount in a thread if `change` (any value that moves with the FIB; it last did `quiet_s` ago) or
+        `tables` are new, and it is time. Needs a running loop."""
         pause = max(self._SHORTEST_PAUSE_S, self.SHARE * self._took)
         if quiet_s < self.QUIET_S:
             pause = max(pause, min(self.CHURN_PAUSE_S, self.SHARE_IN_CHURN * self._took))
-        if change == self._counted_at_change or time.monotonic() < self._ended + pause:
+        basis = (change, tables)
+        if basis == self._counted_at or time.monotonic() < self._ended + pause:
             return
         if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._recount(change if quiet_s >= self._SETTLING_S else None))
+            self._running = asyncio.create_task(self._recount(basis if quiet_s >= self._SETTLING_S else None, tables))
 
-    async def _recount(self, change: object) -> None:
+    async def _recount(self, basis: object, tables: tuple[int, ...]) -> None:
         self._announced = RouteNotes()
         try:
-            self._take(change, await asyncio.to_thread(self._timed))
+            self._take(basis, await asyncio.to_thread(self._timed, tables))
         finally:
             self._ended = time.monotonic()
 
-    def _timed(self) -> RouteCensus:
+    def _timed(self, tables: tuple[int, ...]) -> RouteCensus:
         """In CPU time: a busy machine must not make it look expensive."""
         started = time.thread_time()
         try:
-            return self._count()
+            return self._count(tables)
         finally:
             self._took = time.thread_time() - started
 
-    def _take(self, change: object, census: RouteCensus) -> None:
+    def _take(self, basis: object, census: RouteCensus) -> None:
         self.census = census
         census.notes.merge(self._announced)
         self.notes = census.notes
         # What was announced meanwhile may be gone again, without another change that would show it.
-        self._counted_at_change = change if self._announced == RouteNotes() else None
+        self._counted_at = basis if self._announced == RouteNotes() else None

@@ -130,7 +130,7 @@ class Engine:
                 except TimeoutError:
                     next_tick = time.monotonic() + TICK_S
                     self._tick()
-                self._known.routes.refresh(*self._fib_change())
+                self._known.routes.refresh(*self._fib_change(), self._planner.vrf_tables())
                 self._keeper.refresh(self._dataplane)
                 self._make_true()
                 self.ready.set()

@@ -16,7 +16,7 @@ log = logging.getLogger("xdprouter.known")
 
 
 class Known:
-    def __init__(self, count_routes: Callable[[], RouteCensus]):
+    def __init__(self, count_routes: Callable[[Iterable[int]], RouteCensus]):
         self.links: dict[int, Link] = {}
         self.features: dict[int, int] = {}
         self.version = 0

@@ -68,6 +68,10 @@ class Planner:
         """Names of those among them."""
         return [place.link.name for place in self.survey().places.values() if place.kind is Kind.BRIDGE]
 
+    def vrf_tables(self) -> tuple[int, ...]:
+        """That the lookups of these interfaces end in."""
+        return tuple(sorted(link.details.table for link in self.survey().vrfs.values()))
+
     def plan(self, knows_features: bool) -> tuple[Desired, Plan]:
         """`knows_features`: whether the kernel tells what devices can do."""
         notes = self._dataplane.notes

@@ -1,20 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """VRFs: their numbers in the data plane, which a name keeps while the VRF exists, and what they have carried."""
 
-import socket
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controlplane.counters import Traffic
-from controlplane.errors import NetlinkError
-from controlplane.netlink import NetlinkSocket, attribute, messages
-from controlplane.notes import RTMSG
 from controlplane.source import limits
-
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
-_RTA_TABLE, _RTN_UNICAST = 15, 1
-
 
 NOTHING = Traffic()
 
@@ -60,18 +51,3 @@ class Vrfs:
                 for kind in ("forwarded", "passed", "dropped")
             )
         )
-
-
-def has_route(table: int) -> bool:
-    """Whether a table of the caller's network namespace has any unicast route. True if the kernel does not tell."""
-    with NetlinkSocket() as sock:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            request = RTMSG.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
-            request += attribute(_RTA_TABLE, struct.pack("=I", table))
-            try:
-                for data in sock.stream(_RTM_GETROUTE, request):
-                    if any(kind == _RTM_NEWROUTE for _, kind, _, _ in messages(data)):
-                        return True
-            except NetlinkError:
-                continue  # ENOENT: there is no such table yet
-    return False

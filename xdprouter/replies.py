@@ -21,7 +21,6 @@ from controlplane.source import verdicts
 from controlplane.stack import Shown
 from controlplane.swap import Swap
 from controlplane.tags import words
-from controlplane.vrf import has_route
 from xdprouter import __version__, api
 
 
@@ -172,7 +171,7 @@ def _vrfs(snapshot: Snapshot) -> list[api.Vrf]:
                 name=name,
                 table=table,
                 interfaces=[s.link.name for s in snapshot.plan.stack.shown.values() if s.vrf == name],
-                reason="" if has_route(table) else f"no route in its table {table}",
+                reason=f"no route in its table {table}" if table in snapshot.routes.empty_tables else "",
                 forwarded=_traffic(traffic.forwarded),
                 passed=_traffic(traffic.passed),
                 dropped=_traffic(traffic.dropped),

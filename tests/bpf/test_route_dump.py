@@ -94,6 +94,23 @@ def _counted_in_python():
     return routes, by_protocol, notes
 
 
+def test_which_tables_are_empty(dataplane, ns):
+    """What is not unicast ends a lookup, and leads nowhere: a VRF's table has such a route to be on the safe side."""
+    commands = {
+        4: ["route add 198.51.100.0/24 via 10.0.0.2 table 1000", "route add blackhole default table 1001"],
+        6: ["route add 2001:db9::/48 via fd00::2 table 1002", "route add unreachable default table 1001"],
+    }
+    for family, of_family in commands.items():
+        ns.ip(*of_family, family=family)
+    try:
+        with ns.entered():
+            assert dataplane.route_dump.count().empty_tables == frozenset()
+            assert dataplane.route_dump.count((254, 1000, 1001, 1002, 1003)).empty_tables == {1001, 1003}
+    finally:
+        for family, of_family in commands.items():
+            ns.ip(*(command.replace("add", "del", 1) for command in of_family), family=family)
+
+
 def test_ordinary_routes_stay_in_the_kernel(dataplane, ns, monkeypatch):
     sizes = []
     note = census._note

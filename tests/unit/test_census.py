@@ -28,14 +28,14 @@ class Kernel:
         self.go_on.set()
         self.error: Exception | None = None
 
-    def count(self) -> RouteCensus:
+    def count(self, tables=()) -> RouteCensus:
         own, narrow, blackholes = set(self.notes.own), dict(self.notes.narrow), set(self.notes.blackholes)
         self.counts += 1
         self.began.set()
         assert self.go_on.wait(BOUND_S)
         if self.error:
             raise self.error
-        return RouteCensus(ipv4=self.counts, notes=RouteNotes(own, narrow, blackholes))
+        return RouteCensus(ipv4=self.counts, notes=RouteNotes(own, narrow, blackholes), empty_tables=frozenset(tables))
 
 
 @pytest.fixture
@@ -224,3 +224,18 @@ def test_what_was_announced_just_now_is_counted_again(kernel):
         assert (_settled(counter), kernel.counts) == (True, 2)
 
     asyncio.run(run())
+
+
+def test_another_table_to_ask_about_is_a_reason_to_count(kernel):
+    async def main():
+        counter = RouteCounter(kernel.count)
+        await _counted(counter, 1)
+        assert counter.census.empty_tables == frozenset()
+        counter.refresh(1, QUIET_S, (10,))
+        await counter._running
+        assert counter.census.empty_tables == {10}
+        counts = kernel.counts
+        counter.refresh(1, QUIET_S, (10,))
+        assert _settled(counter) and kernel.counts == counts
+
+    asyncio.run(main())
