@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How many routes and neighbours the kernel has, and which of the routes are of note. Counted from dumps, because a
-copy of the kernel's FIB in Python would have to be kept, and could disagree with it. The routes are counted inside
-the kernel (bpf/census.h), and only buffers with routes of note come up here: 0.2 s for a million."""
+"""How many routes the kernel has, and which of them are of note. Counted from dumps, because a copy of the kernel's
+FIB in Python would have to be kept, and could disagree with it. They are counted inside the kernel (bpf/census.h),
+and only buffers with routes of note come up here: 0.2 s for a million."""
 
 import asyncio
 import ctypes as ct
@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from controlplane import neighbour
 from controlplane.errors import NetlinkError
 from controlplane.netlink import HEADER, NetlinkSocket, attribute, messages
 from controlplane.notes import MTU_METRIC, RTMSG, TYPES_OF_NOTE, RouteNotes
@@ -46,12 +45,6 @@ class RouteCensus:
     notes: RouteNotes = field(default_factory=RouteNotes)
     empty_tables: frozenset[int] = frozenset()
     """without any unicast route, of those that were asked about"""
-
-
-@dataclass
-class NeighbourCensus:
-    resolved: int = 0
-    unresolved: int = 0
 
 
 class _Census(ct.Structure):
@@ -106,14 +99,6 @@ def _note(data: bytes, notes: RouteNotes) -> None:
     for offset, kind, _, length in messages(data):
         if kind == RTM_NEWROUTE and (has_mtu or data[offset + HEADER.size + _ROUTE_TYPE] in TYPES_OF_NOTE):
             notes.take(data, offset, length)
-
-
-def count_neighbours() -> NeighbourCensus:
-    """IPv4 and IPv6 neighbours that have, or lack, a link-layer address; those that need none are left out."""
-    with NetlinkSocket() as sock:
-        states = [entry.state for entry in neighbour.read(sock).values() if not entry.state & neighbour.NOARP]
-    resolved = sum(1 for state in states if state & neighbour.VALID)
-    return NeighbourCensus(resolved, len(states) - resolved)
 
 
 def _has_route(table: int) -> bool:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from controlplane import neighbour
 from controlplane.cache import RENEW_S
 from controlplane.cache_key import key_for
-from controlplane.census import NeighbourCensus, RouteCensus, count_neighbours
+from controlplane.census import RouteCensus
 from controlplane.counters import Traffic
 from controlplane.dataplane import Dataplane
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError
@@ -49,7 +50,7 @@ class Snapshot:
     routes: RouteCensus
     last_route_change_s: float | None
     route_events: int
-    neighbours: NeighbourCensus
+    neighbours: neighbour.Census
     managed_neighbours: int
     netlink: NetlinkCounters
     transmitting: dict[int, int]
@@ -205,7 +206,7 @@ class Engine:
             routes=self._known.routes.census,
             last_route_change_s=time.monotonic() - last if changes else None,
             route_events=changes,
-            neighbours=count_neighbours(),
+            neighbours=self._keeper.census,
             managed_neighbours=self._keeper.counts.managed,
             netlink=self._monitor.counters,
             transmitting=self._dataplane.transmitting(),

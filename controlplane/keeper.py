@@ -120,6 +120,8 @@ class Keeper:
         self._running: asyncio.Task | None = None
         self._next_round = 0.0
         self.counts = Counts()
+        self.census = neighbour.Census()
+        """Of the kernel's whole table, in the last round"""
         self._watch = NeighbourWatch()
         if not self._managing:
             log.info("this kernel cannot manage neighbours (NTF_EXT_MANAGED, 5.16): the daemon asks for them itself")
@@ -173,6 +175,7 @@ class Keeper:
         if refused := neighbour.send(self._socket, requests):
             log.debug("%d of %d requests were refused", refused, len(requests))
         self.counts = _count(used, table)
+        self.census = neighbour.count(table.values())
         self._watch.look(used, table)
         return idle
 

@@ -84,6 +84,14 @@ class Details:
     """since it was last confirmed"""
 
 
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many have, or lack, a link-layer address; those that need none are left out."""
+
+    resolved: int = 0
+    unresolved: int = 0
+
+
 class Request(NamedTuple):
     """One RTM_NEWNEIGH: payload and flags of its header."""
 
@@ -133,6 +141,12 @@ def can_manage(sock: NetlinkSocket) -> bool:
     except NetlinkError as error:
         return error.errno == errno.EINVAL
     return False
+
+
+def count(table: Iterable[Entry]) -> Census:
+    states = [entry.state for entry in table if not entry.state & NOARP]
+    resolved = sum(1 for state in states if state & VALID)
+    return Census(resolved, len(states) - resolved)
 
 
 def read(sock: NetlinkSocket) -> dict[NextHop, Entry]:

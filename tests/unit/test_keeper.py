@@ -154,6 +154,16 @@ def test_managed_when_used_forgotten_when_idle(kernel):
     assert kernel.keeper.counts == Counts()
 
 
+def test_the_whole_table_is_counted_but_who_needs_no_address(kernel):
+    kernel.table = {
+        A: Entry(neighbour.STALE, Owner.NOBODY),
+        B: Entry(neighbour.INCOMPLETE, Owner.NOBODY),
+        C: Entry(neighbour.NOARP, Owner.NOBODY),
+    }
+    kernel.tick(0)
+    assert kernel.keeper.census == neighbour.Census(resolved=1, unresolved=1)
+
+
 def test_what_a_cpu_still_remembers_of_the_forgotten_is_no_use(kernel):
     kernel.table = {A: Entry(neighbour.REACHABLE, Owner.NOBODY)}
     kernel.tick(0)
