@@ -10,20 +10,15 @@ import errno
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from controlplane import neighbour
 from controlplane.cache import RENEW_S
 from controlplane.cache_key import key_for
-from controlplane.census import RouteCensus
 from controlplane.counters import Traffic
 from controlplane.dataplane import Dataplane
 from controlplane.errors import AttachError, ControlPlaneError, DataplaneError
-from controlplane.features import Feature
-from controlplane.finding import Finding
 from controlplane.keeper import Keeper
 from controlplane.known import Known
-from controlplane.monitor import NetlinkCounters, NetlinkMonitor
+from controlplane.monitor import NetlinkMonitor
 from controlplane.notes import Prefix
 from controlplane.notices import Listener, nobody
 from controlplane.observer import Observed, differences
@@ -31,39 +26,12 @@ from controlplane.planner import Planner
 from controlplane.port_guard import GuardPolicy, PortGuard
 from controlplane.ports import Ports, PortView
 from controlplane.reconcile import Attach, Desired, Mode, Plan, PortState, operations
-from controlplane.settings import Settings
-from controlplane.swap import Swap
+from controlplane.snapshot import Snapshot
 from controlplane.upgrade import Upgrade
-from controlplane.vrf import VrfTraffic
 
 log = logging.getLogger("xdprouter.engine")
 
 TICK_S = 0.5
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything `status` tells, at one moment."""
-
-    ports: list[PortView]
-    out_of_sync: list[str]
-    routes: RouteCensus
-    last_route_change_s: float | None
-    route_events: int
-    neighbours: neighbour.Census
-    managed_neighbours: int
-    netlink: NetlinkCounters
-    transmitting: dict[int, int]
-    program_id: int
-    last_swap: Swap | None
-    guard: GuardPolicy
-    findings: list[Finding]
-    plan: Plan
-    vrfs: dict[str, VrfTraffic]
-    features: frozenset[Feature]
-    settings: Settings
-    refusals: dict[str, str]
-    """port -> why nothing can be redirected to it; empty: it can"""
 
 
 class Engine:

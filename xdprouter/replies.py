@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from controlplane.accounting import Accounting
 from controlplane.cache import Cache
 from controlplane.counters import Traffic
-from controlplane.engine import Snapshot
 from controlplane.keeper import Neighbour
 from controlplane.notes import Prefix
 from controlplane.ports import PortView
 from controlplane.reconcile import PortState
+from controlplane.snapshot import Snapshot
 from controlplane.source import verdicts
 from controlplane.stack import Shown
 from controlplane.swap import Swap

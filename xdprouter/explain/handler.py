@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from controlplane import frame as heads
 from controlplane import neighbour, route_get
 from controlplane.dataplane import Dataplane
-from controlplane.engine import Engine, Snapshot
+from controlplane.engine import Engine
 from controlplane.errors import ControlPlaneError
 from controlplane.explain import SHORTEST_FRAME, Trace, Traces, Way
 from controlplane.frame import Head
@@ -16,6 +16,7 @@ from controlplane.neighbour import Details
 from controlplane.netlink import NetlinkSocket
 from controlplane.next_hop import NextHop
 from controlplane.ports import PortView
+from controlplane.snapshot import Snapshot
 from controlplane.source import verdicts
 from controlplane.why import Circumstances, cache_state, fib_code, why
 from xdprouter import api
