@@ -14,11 +14,11 @@ from controlplane.attachment import Attachments
 from controlplane.cache import HZ, Cache
 from controlplane.census import RouteDump
 from controlplane.churn import ChurnMeter
-from controlplane.counters import PortCounters
 from controlplane.errors import ControlPlaneError, DataplaneError
 from controlplane.explain import Explainer
 from controlplane.fdb import Fdb
 from controlplane.features import NONE, Feature, definitions
+from controlplane.gate import Gate
 from controlplane.heritage import Heritage
 from controlplane.interface_maps import InterfaceMaps
 from controlplane.memory import Memory
@@ -39,11 +39,9 @@ from controlplane.reconcile import (
     StopTransmit,
     Transmit,
 )
+from controlplane.slots import Slots
 from controlplane.swap import Swap, Swapper
 from controlplane.vrf import Vrfs
-
-_GUARD_CHANGES, _GUARD_EXAMINED, _GUARD_ENFORCED = range(3)
-"""enum guard_entry in bpf/maps.h"""
 
 
 class Dataplane:
@@ -84,13 +82,17 @@ class Dataplane:
                 raise DataplaneError(f"{pins.maps}/{name} is laid out differently: LAYOUT_VERSION must go up")
             described.write(pins.description(pins.maps.name))
             self._heritage.copy(self._program, self._tables, described, memoryview(self._memory.view("coherence")))
+            self.slots = Slots(self._tables)
+            settings = self._tables[b"settings"]  # of the errors of all devmaps, ours are counted
+            settings[0] = settings.Leaf(self._lib.object_id(self._tables[b"tx_ports"].map_fd))
             self._program.trace("redirect_failed", "xdp_redirect_err")
-            self._swapper = Swapper(self._lib, self._attachments, self._losses)
+            self._swapper = Swapper(self._lib, self._attachments, self.slots.losses)
             stack.callback(self._swapper.close)
 
             self.route_filter_fd = self._program.filter("route_event")
             self.guard_filter_fds = self._filters("nftables_event", "traffic_control_event", "xfrm_event")
             """Name of the program in bpf/guard_events.h -> fd; GuardWatch attaches them."""
+            self.gate = stack.enter_context(closing(Gate(self._memory.view("guard"))))
             self._coherence_filter_fds = self._filters("neighbour_event", "setting_event", "tell_time")
             census_fd = self._program.filter("route_dump")
             self._tables[b"census_calls"][0] = ct.c_int(census_fd)
@@ -105,8 +107,6 @@ class Dataplane:
             self.vrfs = Vrfs(self._tables)
             self.fdb = Fdb(self._lib, self._tables, self._jiffies)
             self.notes = stack.enter_context(closing(NoteMaps(self._tables, self._memory)))
-            stack.callback(self._close_maps)
-            self._open_maps()
             self._undo = stack.pop_all()
 
     def close(self) -> None:
@@ -115,18 +115,6 @@ class Dataplane:
 
     def _filters(self, *names: str) -> dict[str, int]:
         return {name: self._program.filter(name) for name in names}
-
-    def _open_maps(self) -> None:
-        self._guard = (ct.c_uint64 * 3).from_buffer(self._memory.view("guard"))
-        self._counters = self._tables[b"counters"]
-        self._tx_ports = self._tables[b"tx_ports"]
-        settings = self._tables[b"settings"]  # of the errors of all devmaps, ours are counted
-        settings[0] = settings.Leaf(self._lib.object_id(self._tx_ports.map_fd))
-        self._owners = self._tables[b"slot_owners"]
-        self._slots = {leaf.name.decode(): key.value for key, leaf in self._owners.items() if leaf.name}
-
-    def _close_maps(self) -> None:
-        del self._guard
 
     def _close_programs(self) -> None:
         # The first one owns tables and filters.
@@ -142,56 +130,14 @@ class Dataplane:
         return Actual(
             *self._attachments.read(modes),
             interfaces=self._interfaces.interfaces(),
-            transmitting=self.transmitting(),
+            transmitting=self.slots.transmitting(),
             tagged=self._interfaces.tagged(),
         )
-
-    def transmitting(self) -> dict[int, int]:
-        """Slot -> ifindex, of the ports that packets can leave by."""
-        found = {slot: self._transmitting(slot) for slot in self._slots.values()}
-        return {slot: ifindex for slot, ifindex in found.items() if ifindex}
-
-    def owners(self) -> dict[str, int]:
-        """Port name -> slot, for every slot that has an owner."""
-        return dict(self._slots)
-
-    def assign(self, name: str) -> int:
-        """The slot of a port name: its old one, or a free one with counters at zero.
-
-        Raises DataplaneError when all slots are taken.
-        """
-        if name in self._slots:
-            return self._slots[name]
-        taken = set(self._slots.values())
-        free = next((slot for slot in range(1, source.limits()["MAX_PORTS"]) if slot not in taken), None)
-        if free is None:
-            raise DataplaneError(
-                f"no slot left for {name}: at most {source.limits()['MAX_PORTS'] - 1} ports are possible"
-            )
-        cpus = self._counters[free]
-        self._counters[free] = type(cpus)()
-        self._owners[free] = self._owners.Leaf(name.encode())
-        self._slots[name] = free
-        return free
-
-    def release(self, name: str) -> None:
-        """Forget a port's slot and its counters."""
-        slot = self._slots.pop(name, None)
-        if slot is not None:
-            self._owners[slot] = self._owners.Leaf(b"")
-
-    def counters(self, slot: int) -> PortCounters:
-        return PortCounters.from_cpus(self._counters[slot])
 
     def route_changes(self) -> tuple[int, float]:
         """Routes announced since the pins were made, and the CLOCK_MONOTONIC second of the last."""
         leaf = self._tables[b"route_changes"][0]
         return leaf.count, leaf.last_ns / 1e9
-
-    def guard_changes(self) -> int:
-        """Firewall changes counted so far. While it differs from what `guard_examined` was told last, every
-        packet goes to the kernel."""
-        return self._guard[_GUARD_CHANGES]
 
     def next_hops(self) -> dict[NextHop, Use]:
         """What carries traffic, or did and was not forgotten, and how much."""
@@ -211,16 +157,6 @@ class Dataplane:
             self._lib.map_delete(self._tables[b"next_hops"].map_fd, next_hop.key(hop))
 
     # --- what is to be done ---------------------------------------------------------------------
-
-    def guard_examined(self, changes: int) -> None:
-        """Let the fast path go on: the firewall was looked at after `guard_changes` had returned `changes`."""
-        self._guard[_GUARD_EXAMINED] = changes
-
-    def guard_enforce(self, enforced: bool) -> None:
-        """Whether a firewall change stops the fast path at once. Switching it off lets go of what waits."""
-        self._guard[_GUARD_ENFORCED] = enforced
-        if not enforced:
-            self.guard_examined(self.guard_changes())
 
     def apply(self, operation: Operation) -> None:
         """Carry out one operation. Raises AttachError or DataplaneError; nothing is half done."""
@@ -253,9 +189,9 @@ class Dataplane:
             case DropTagged(device, tags):
                 self._interfaces.untag(device, tags)
             case Transmit(slot, ifindex):
-                self._tx_ports[ct.c_uint(slot)] = ct.c_int(ifindex)
+                self.slots.transmit(slot, ifindex)
             case StopTransmit(slot):
-                self._tx_ports.__delitem__(ct.c_uint(slot))
+                self.slots.stop_transmitting(slot)
 
     def take_over_links(self, settled: bool = False) -> None:
         """Put this process's program in the place of an earlier one's, port by port, losing no packet and no count.
@@ -348,20 +284,9 @@ class Dataplane:
             out[ifindex] = trial.frames(bytes.fromhex(interface.mac.replace(":", "")), source, far)
         return out
 
-    def _losses(self) -> tuple[int, int]:
-        """(frames that could not be redirected, frames redirected) so far."""
-        found = [self.counters(slot) for slot in self._slots.values()]
-        return sum(c.redirect_errors for c in found), sum(c.egress.packets for c in found)
-
     def _jiffies(self) -> int:
         frame = bytes(14)  # a socket filter is not run on less
         return self._lib.run_on(self._coherence_filter_fds["tell_time"], frame)[0]
-
-    def _transmitting(self, slot: int) -> int:
-        try:
-            return self._tx_ports[ct.c_uint(slot)].value
-        except KeyError:
-            return 0
 
 
 def table_cpus() -> int:

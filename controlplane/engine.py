@@ -111,7 +111,7 @@ class Engine:
         """Add a port, or change its mode. Raises AttachError, with everything as before, if that cannot be."""
         before = self._ports.modes.get(name)
         try:
-            self._dataplane.assign(name)
+            self._dataplane.slots.assign(name)
         except DataplaneError as error:
             raise AttachError(str(error)) from error
         self._ports.wish(name, mode)
@@ -131,7 +131,7 @@ class Engine:
         if not self._ports.forget(name):
             return False
         self._make_true()
-        self._dataplane.release(name)
+        self._dataplane.slots.release(name)
         return True
 
     def configure(self, removed: Iterable[str], wished: Mapping[str, Mode], guard: GuardPolicy) -> None:
@@ -177,7 +177,7 @@ class Engine:
             neighbours=self._keeper.census,
             managed_neighbours=self._keeper.counts.managed,
             netlink=self._monitor.counters,
-            transmitting=self._dataplane.transmitting(),
+            transmitting=self._dataplane.slots.transmitting(),
             program_id=self._dataplane.program_id,
             last_swap=self._dataplane.last_swap,
             guard=self._guard.policy,
@@ -226,14 +226,14 @@ class Engine:
             self._known.firewall_stale = False
             self._dataplane.sync_notes(self._known.routes.notes)
             for name in self._ports.modes:
-                self._dataplane.assign(name)
+                self._dataplane.slots.assign(name)
             vrfs = [link.name for link in self._known.links.values() if link.kind == "vrf"]
             self._dataplane.vrfs.sync(vrfs, self._planner.survey().vrfs)
             while not self._apply_once():
                 pass
-            for name in self._dataplane.owners():
+            for name in self._dataplane.slots.owners():
                 if name not in self._ports.modes:
-                    self._dataplane.release(name)
+                    self._dataplane.slots.release(name)
             self._guard.settle()
             cache.configure(key_for(self._known.settings, self._known.routes.notes.reasons))
             if self._known.settings.use_neighbours:

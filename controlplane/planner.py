@@ -75,7 +75,7 @@ class Planner:
     def plan(self, knows_features: bool) -> tuple[Desired, Plan]:
         """`knows_features`: whether the kernel tells what devices can do."""
         notes = self._dataplane.notes
-        links, slots = self._known.by_name(), self._dataplane.owners()
+        links, slots = self._known.by_name(), self._dataplane.slots.owners()
         desired = Desired(
             ports={name: mode for name, mode in self._ports.attachable(links).items() if name in slots},
             slots=slots,

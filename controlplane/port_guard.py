@@ -38,7 +38,7 @@ class PortGuard:
     def __enter__(self) -> "PortGuard":
         if self.policy is not GuardPolicy.OFF:
             self.watch.__enter__()
-        self._dataplane.guard_enforce(self.policy is GuardPolicy.REFUSE)
+        self._dataplane.gate.enforce(self.policy is GuardPolicy.REFUSE)
         return self
 
     def __exit__(self, *_) -> None:
@@ -52,7 +52,7 @@ class PortGuard:
             self.findings = []
         elif not self.watch.sockets:
             self.watch.__enter__()
-        self._dataplane.guard_enforce(policy is GuardPolicy.REFUSE)
+        self._dataplane.gate.enforce(policy is GuardPolicy.REFUSE)
         self._looked_at = {}
 
     def poll(self) -> None:
@@ -66,7 +66,7 @@ class PortGuard:
         if self.policy is GuardPolicy.OFF or not (changed or self._due):
             return
         self._looked_at, self._due = devices, False
-        self._seen = self._dataplane.guard_changes()
+        self._seen = self._dataplane.gate.changes()
         findings = self._examiner.examine(devices, changed, bridges)
         if self.policy is GuardPolicy.WARN:
             for finding in findings:
@@ -96,7 +96,7 @@ class PortGuard:
     def settle(self) -> None:
         """The data plane is as the last look wants it: packets that waited on the slow path may be fast again."""
         if self.policy is GuardPolicy.REFUSE:
-            self._dataplane.guard_examined(self._seen)
+            self._dataplane.gate.examined(self._seen)
 
 
 def _describe(findings: list[Finding]) -> str:

@@ -116,10 +116,10 @@ class Ports:
         if now - self._sampled_at < SAMPLE_S:
             return
         self._sampled_at = now
-        for name, slot in dataplane.owners().items():
+        for name, slot in dataplane.slots.owners().items():
             if name not in self.modes:
                 continue
-            counters = dataplane.counters(slot)
+            counters = dataplane.slots.counters(slot)
             last = self._samples.get(name)
             rate = rates(last.counters, counters, now - last.at) if last else Rates()
             self._samples[name] = _Sample(now, counters, rate)
@@ -127,9 +127,9 @@ class Ports:
 
     def view(self, name: str, dataplane: Dataplane, link: Link | None) -> PortView:
         state, reason = self._states[name]
-        slot = dataplane.owners()[name]
+        slot = dataplane.slots.owners()[name]
         sample = self._samples.get(name)
-        counters = dataplane.counters(slot)
+        counters = dataplane.slots.counters(slot)
         return PortView(
             name=name,
             state=state,

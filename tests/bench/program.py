@@ -81,7 +81,7 @@ def _measure(ns: Namespace, defines: tuple[str, ...], sets: int, runs: int) -> d
                 cache.configure(Key())
                 cache.settle(cache.changes)
                 for name, mac in (("in0", ROUTER_MAC), ("out0", "02:00:00:00:01:01")):
-                    slot = dataplane.assign(name)
+                    slot = dataplane.slots.assign(name)
                     dataplane.apply(SetInterface(ns.ifindex(name), Interface(slot, 1500, mac, ipv6_mtu=1500)))
                     dataplane.apply(Transmit(slot, ns.ifindex(name)))
                 return {family: _fastest(dataplane, ns.ifindex("in0"), to, runs) for family, to in DESTINATIONS.items()}

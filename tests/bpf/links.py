@@ -214,7 +214,7 @@ class Links(Router):
     def describe(self) -> None:
         for name, device in DEVICES.items():
             if device.is_port and not device.bridge:
-                self.slots[name] = self.dataplane.assign(name)
+                self.slots[name] = self.dataplane.slots.assign(name)
                 if device.transmits:
                     self.dataplane.apply(Transmit(self.slots[name], self.indexes[name]))
         for name, device in DEVICES.items():

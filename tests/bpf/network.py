@@ -308,14 +308,14 @@ class Router:
 
     def counters(self) -> dict[str, PortCounters]:
         """By port name; the empty name is slot 0, of devices that are no port."""
-        return {name: self.dataplane.counters(slot) for name, slot in self.slots.items()}
+        return {name: self.dataplane.slots.counters(slot) for name, slot in self.slots.items()}
 
     def close(self) -> None:
         self.dataplane.cache.__exit__()
         self.dataplane.close()
 
     def _add(self, name: str, port: Port) -> None:
-        slot = self.slots[name] = self.dataplane.assign(name)
+        slot = self.slots[name] = self.dataplane.slots.assign(name)
         flags = port.flags | InterfaceFlag.WIDE_OWN_SOURCES
         flags |= InterfaceFlag.TX_MULTI_BUFFER if port.tx_multi_buffer else 0
         mtu = port.known_mtu or port.mtu

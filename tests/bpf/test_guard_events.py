@@ -25,7 +25,7 @@ class Guarded:
     def __init__(self, ns: Namespace, dataplane: Dataplane, watch: GuardWatch):
         self.ns, self.dataplane, self.watch = ns, dataplane, watch
         for name in ("in0", "out0"):
-            slot, ifindex = dataplane.assign(name), ns.ifindex(name)
+            slot, ifindex = dataplane.slots.assign(name), ns.ifindex(name)
             dataplane.apply(SetInterface(ifindex, Interface(slot, PORTS[name].mtu, PORTS[name].mac, True)))
             dataplane.apply(Transmit(slot, ifindex))
 
@@ -39,9 +39,9 @@ class Guarded:
 
     def examined(self) -> None:
         """As the daemon does it: the counter first, then the look, then the word."""
-        changes = self.dataplane.guard_changes()
+        changes = self.dataplane.gate.changes()
         self.watch.drain()
-        self.dataplane.guard_examined(changes)
+        self.dataplane.gate.examined(changes)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def watched(tmp_path_factory):
 @pytest.fixture
 def guarded(watched):
     """Enforced, examined, and without any rule; the thread is in the namespace."""
-    watched.dataplane.guard_enforce(True)
+    watched.dataplane.gate.enforce(True)
     watched.examined()
     yield watched
     subprocess.run(CLEAN, shell=True, check=True, capture_output=True)
@@ -110,9 +110,9 @@ def test_something_new_stops_the_fast_path_at_once(guarded, command):
     do(SETUP)
     guarded.examined()
     assert guarded.action() == XDP_REDIRECT
-    before = guarded.dataplane.guard_changes()
+    before = guarded.dataplane.gate.changes()
     do(command)
-    assert guarded.dataplane.guard_changes() > before
+    assert guarded.dataplane.gate.changes() > before
     assert guarded.action() == XDP_PASS
     assert guarded.readable()
     guarded.examined()
@@ -122,10 +122,10 @@ def test_something_new_stops_the_fast_path_at_once(guarded, command):
 
 def test_the_verdict_has_its_name(guarded):
     do("nft add table inet t")
-    slot = guarded.dataplane.owners()["in0"]
-    before = guarded.dataplane.counters(slot).ingress.get("pass_guarded", Traffic())
+    slot = guarded.dataplane.slots.owners()["in0"]
+    before = guarded.dataplane.slots.counters(slot).ingress.get("pass_guarded", Traffic())
     guarded.action()
-    assert guarded.dataplane.counters(slot).ingress["pass_guarded"] - before == Traffic(1, len(FRAME))
+    assert guarded.dataplane.slots.counters(slot).ingress["pass_guarded"] - before == Traffic(1, len(FRAME))
 
 
 FEWER = [
@@ -168,9 +168,9 @@ def test_what_is_no_rule_is_kept_away(guarded, command):
 
 def test_a_change_during_the_look_is_not_lost(guarded):
     do("nft add table inet t")
-    changes = guarded.dataplane.guard_changes()
+    changes = guarded.dataplane.gate.changes()
     do("nft add chain inet t f '{ type filter hook forward priority 0; policy drop; }'")
-    guarded.dataplane.guard_examined(changes)
+    guarded.dataplane.gate.examined(changes)
     assert guarded.action() == XDP_PASS
 
 
@@ -198,7 +198,7 @@ def test_an_overrun_counts_as_heard():
 
 
 def test_not_enforced_nothing_is_stopped_but_all_is_told(guarded):
-    guarded.dataplane.guard_enforce(False)
+    guarded.dataplane.gate.enforce(False)
     do("nft add table inet t '{ chain f { type filter hook forward priority 0; policy drop; }; }'")
     assert guarded.action() == XDP_REDIRECT
     assert guarded.watch.drain()
@@ -207,7 +207,7 @@ def test_not_enforced_nothing_is_stopped_but_all_is_told(guarded):
 def test_switching_it_off_lets_go(guarded):
     do("nft add table inet t")
     assert guarded.action() == XDP_PASS
-    guarded.dataplane.guard_enforce(False)
+    guarded.dataplane.gate.enforce(False)
     assert guarded.action() == XDP_REDIRECT
 
 

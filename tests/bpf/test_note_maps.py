@@ -47,7 +47,7 @@ class Port:
         with ns.entered():
             self.dataplane = Dataplane(pins)
         self.notes = self.dataplane.notes
-        self.slots = {name: self.dataplane.assign(name) for name in self.indexes}
+        self.slots = {name: self.dataplane.slots.assign(name) for name in self.indexes}
         self.describe()
 
     def describe(self) -> None:
@@ -65,10 +65,10 @@ class Port:
     def verdict(self, packet) -> str:
         """Nothing can be redirected to, so that what would be forwarded is passed for that reason: test_run
         of a real redirect needs a device that takes it."""
-        before = self.dataplane.counters(self.slots["in0"]).ingress
+        before = self.dataplane.slots.counters(self.slots["in0"]).ingress
         with self.ns.entered():
             action, _ = self.dataplane.test_run(bytes(packet), self.indexes["in0"])
-        after = self.dataplane.counters(self.slots["in0"]).ingress
+        after = self.dataplane.slots.counters(self.slots["in0"]).ingress
         (verdict,) = [name for name, traffic in after.items() if traffic != before.get(name, Traffic())]
         assert action == (XDP_DROP if verdict == "drop_blackhole" else XDP_PASS)
         return "forward" if verdict == "pass_egress_unavailable" else verdict

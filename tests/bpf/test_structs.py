@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from controlplane import compiler, libbpf, next_hop, source
-from controlplane import dataplane as dataplane_module
+from controlplane import compiler, gate, libbpf, next_hop, source
 from controlplane.cache import _Coherence
 from controlplane.counters import PortCounters, Traffic
 from controlplane.dataplane import Dataplane
@@ -230,7 +229,7 @@ def test_ctypes_of_libbpf_are_as_in_the_header():
 def test_entries_of_the_guard_are_the_enum_in_its_order():
     body = re.search(r"enum guard_entry \{(.*?)\n\};", (source.SOURCE_DIR / "maps.h").read_text(), re.DOTALL)[1]
     names = re.findall(r"^\t(\w+),", body, re.MULTILINE)
-    ours = [dataplane_module._GUARD_CHANGES, dataplane_module._GUARD_EXAMINED, dataplane_module._GUARD_ENFORCED]
+    ours = [gate._CHANGES, gate._EXAMINED, gate._ENFORCED]
     assert names == ["GUARD_CHANGES", "GUARD_EXAMINED", "GUARD_ENFORCED", "GUARD_ENTRIES"]
     assert ours == [0, 1, 2]
 
@@ -247,9 +246,9 @@ def _fdinfo(fd: int) -> dict[str, int]:
 def test_slots_are_given_once_and_found_again(own_namespace, pins):
     with own_namespace.entered():
         dataplane = Dataplane(pins)
-        slots = [dataplane.assign(name) for name in ("in0", "out0", "in0")]
+        slots = [dataplane.slots.assign(name) for name in ("in0", "out0", "in0")]
         assert slots == [1, 2, 1]  # slot 0 is "no port"
-        assert dataplane.owners() == {"in0": 1, "out0": 2}
+        assert dataplane.slots.owners() == {"in0": 1, "out0": 2}
         dataplane.close()
 
 
@@ -257,22 +256,22 @@ def test_a_released_slot_is_given_again_with_counters_at_zero(own_namespace, pin
     with own_namespace.entered():
         dataplane = Dataplane(pins)
         count_one(dataplane, own_namespace)
-        slot = dataplane.owners()["in0"]
-        assert dataplane.counters(slot) != PortCounters()
-        dataplane.release("in0")
-        assert "in0" not in dataplane.owners()
-        assert dataplane.assign("big0") == slot
-        assert dataplane.counters(slot) == PortCounters()
+        slot = dataplane.slots.owners()["in0"]
+        assert dataplane.slots.counters(slot) != PortCounters()
+        dataplane.slots.release("in0")
+        assert "in0" not in dataplane.slots.owners()
+        assert dataplane.slots.assign("big0") == slot
+        assert dataplane.slots.counters(slot) == PortCounters()
         dataplane.close()
 
 
 def test_a_name_of_fifteen_characters_survives(own_namespace, pins):
     with own_namespace.entered():
         first = Dataplane(pins)
-        slot = first.assign("a" * 15)
+        slot = first.slots.assign("a" * 15)
         first.close()
         second = Dataplane(pins)
-        assert second.owners() == {"a" * 15: slot}
+        assert second.slots.owners() == {"a" * 15: slot}
         second.close()
 
 
@@ -283,19 +282,19 @@ def test_a_restart_finds_counters_slots_interfaces_and_devmap(own_namespace, pin
     with own_namespace.entered():
         first = Dataplane(pins)
         count_one(first, own_namespace)
-        slot = first.owners()["in0"]
+        slot = first.slots.owners()["in0"]
         first.apply(Transmit(slot, own_namespace.ifindex("in0")))
-        counted, actual = first.counters(slot), first.actual({})
+        counted, actual = first.slots.counters(slot), first.actual({})
         assert counted.ingress == {"pass_local_or_no_route": Traffic(1, len(FRAME))}
         first.close()
 
         second = Dataplane(pins)
         assert caplog.messages == []
-        assert second.owners() == {"in0": slot}
-        assert second.counters(slot) == counted
+        assert second.slots.owners() == {"in0": slot}
+        assert second.slots.counters(slot) == counted
         assert second.actual({}) == actual
         count_one(second, own_namespace)
-        assert second.counters(slot).ingress == {"pass_local_or_no_route": Traffic(2, 2 * len(FRAME))}
+        assert second.slots.counters(slot).ingress == {"pass_local_or_no_route": Traffic(2, 2 * len(FRAME))}
         second.apply(StopTransmit(slot))
         assert second.actual({}).transmitting == {}
         second.close()
@@ -354,7 +353,7 @@ def test_another_layout_gives_up_its_links_and_loses_its_maps(own_namespace, pin
         second = Dataplane(pins)
         assert caplog.messages == [f"ports of layout {old.name} were taken over; their counters begin at zero"]
         assert not old.exists()
-        assert second.owners() == {}
+        assert second.slots.owners() == {}
         assert attached_program("in0") == running
         second.take_over_links()
         assert attached_program("in0") == second.program_id
@@ -396,7 +395,7 @@ def count_one(dataplane: Dataplane, ns: Namespace) -> None:
     """One packet of no route into in0."""
     ifindex = ns.ifindex("in0")
     port = PORTS["in0"]
-    dataplane.apply(SetInterface(ifindex, Interface(dataplane.assign("in0"), port.mtu, port.mac, True)))
+    dataplane.apply(SetInterface(ifindex, Interface(dataplane.slots.assign("in0"), port.mtu, port.mac, True)))
     dataplane.test_run(FRAME, ifindex)
 
 

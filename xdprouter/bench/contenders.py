@@ -78,7 +78,7 @@ class Router:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
         for port, mac in (("in0", network.ROUTER_MAC), ("out0", network.EGRESS_MAC)):
-            slot = self._dataplane.assign(port)
+            slot = self._dataplane.slots.assign(port)
             vid = _VIDS[port] if name == VLAN else 0
             interface = Interface(slot, network.MTU, mac, InterfaceFlag.TX_MULTI_BUFFER, network.MTU, tags=vid)
             self._dataplane.apply(SetInterface(ports[port], interface))
