@@ -8,10 +8,11 @@ from controlplane.dataplane import Dataplane
 from controlplane.features import Feature
 from controlplane.known import Known
 from controlplane.monitor import read_links
+from controlplane.place import Kind, Place
 from controlplane.port_guard import PortGuard
 from controlplane.ports import Ports
 from controlplane.reconcile import Desired, Plan, plan
-from controlplane.stack import Kind, Place, Stack, build
+from controlplane.stack import Stack, build
 
 
 def needed_features(ports: Iterable[str]) -> frozenset[Feature]:

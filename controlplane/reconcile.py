@@ -13,8 +13,9 @@ from controlplane.features import ALL, Feature
 from controlplane.interface import NO_NARROW_ROUTE, Common, Interface, describe
 from controlplane.link import Link
 from controlplane.netdev import NDO_XMIT
+from controlplane.place import Kind
 from controlplane.settings import Settings
-from controlplane.stack import Kind, Stack, build
+from controlplane.stack import Stack, build
 
 
 class Mode(enum.StrEnum):

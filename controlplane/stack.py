@@ -6,63 +6,16 @@ An interface is what the FIB knows by ifindex: a port, a bond, a bridge, a VLAN 
 bridges are devices below: frames come in on them that belong to the device above.
 """
 
-import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controlplane.features import Feature
-from controlplane.link import FORWARDING_STATE, STP_STATES, Link
+from controlplane.link import FORWARDING_STATE, STP_STATES, VLAN_8021Q, Link
+from controlplane.links import Links
+from controlplane.place import InterfaceState, Kind, Place, Shown
 from controlplane.refusal import bridge_refusal, cannot_be_port, member_refusal, taker_on, vlan_refusal
 from controlplane.source import limits
 from controlplane.tags import TAG_LEN, pushed
-
-
-class Kind(enum.StrEnum):
-    PORT = "port"
-    BOND = "bond"
-    BRIDGE = "bridge"
-    VLAN = "vlan"
-    MEMBER = "member"
-    """of a bond; members of bridges are ports"""
-
-
-class InterfaceState(enum.StrEnum):
-    ACTIVE = "active"
-    DOWN = "down"
-    SLOW = "slow"
-    """its packets take the slow path"""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an interface, or a device below one, stands. Becomes a struct interface of bpf/maps.h."""
-
-    link: Link
-    kind: Kind
-    port: str
-    """by whose slot it counts; of a bridge: one of several"""
-    mtu: int
-    """that a frame's datagram may have on its way out here"""
-    device: int
-    """ifindex of the port, bond or bridge that it is, or sits on"""
-    tags: int = 0
-    """bpf/tags.h"""
-    upper: int = 0
-    bridge: int = 0
-    vrf: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An interface for `status`."""
-
-    link: Link
-    kind: Kind
-    ports: tuple[str, ...]
-    tags: int
-    vrf: str
-    state: InterfaceState
-    reason: str
 
 
 @dataclass
@@ -119,26 +72,16 @@ class _Builder:
         self._found = found
         self._stripping = stripping
         self._needed: set[Feature] = set()
-        self._links: dict[int, Link] = {}
-        self._by_name: dict[str, Link] = {}
-        self._above: dict[int, list[Link]] = {}
-        self._members: dict[int, list[Link]] = {}
+        self._links = Links(links)
         self._room = limits()["MAX_INTERFACES"]
-        for link in sorted(links, key=lambda link: link.ifindex):
-            self._links[link.ifindex] = link
-            self._by_name[link.name] = link
-            if link.lower and link.lower != link.ifindex:
-                self._above.setdefault(link.lower, []).append(link)
-            if link.master and link.master != link.ifindex:
-                self._members.setdefault(link.master, []).append(link)
 
     def build(self, ports: Iterable[str]) -> Stack:
         stack = self.stack
         standing, below = self._sort_ports(ports)
         for link in standing:
             self._add_port(link)
-        for bridge, members in below.items():
-            self._add_bridge(self._links[bridge], members)
+        for bridge, members in below:
+            self._add_bridge(bridge, members)
         for base in [place for place in stack.places.values() if place.kind is not Kind.MEMBER and not place.upper]:
             self._add_vlans(base)
         self._show_the_rest()
@@ -147,37 +90,36 @@ class _Builder:
 
     # --- ports ----------------------------------------------------------------------------------
 
-    def _sort_ports(self, ports: Iterable[str]) -> tuple[list[Link], dict[int, list[Link]]]:
-        """(ports that are interfaces themselves, bridge -> ports below it)"""
+    def _sort_ports(self, ports: Iterable[str]) -> tuple[list[Link], list[tuple[Link, list[Link]]]]:
+        """(ports that are interfaces themselves, bridges with the ports below them)"""
         standing: list[Link] = []
-        below: dict[int, list[Link]] = {}
+        below: dict[int, tuple[Link, list[Link]]] = {}
         for name in ports:
-            link = self._by_name.get(name)
+            link = self._links.named(name)
             if link is None:
                 continue
-            master = self._links.get(link.master)
-            above = self._above.get(link.ifindex, ())
-            if reason := cannot_be_port(link, master, above):
+            master = self._links.master(link)
+            if reason := cannot_be_port(link, master, self._links.above(link)):
                 self.stack.refused[name] = reason
             elif link.upper_kind != "bridge":
                 standing.append(link)
             elif reason := self._why_no_member(link, master):
                 self.stack.refused[name] = reason
             elif master is not None:
-                below.setdefault(master.ifindex, []).append(link)
-        return standing, below
+                below.setdefault(master.ifindex, (master, []))[1].append(link)
+        return standing, list(below.values())
 
     def _why_no_member(self, link: Link, bridge: Link | None) -> str:
         if bridge is None:
             return "enslaved to a bridge that is not to be seen"
-        reason = bridge_refusal(bridge, self._above.get(bridge.ifindex, ()))
-        reason = reason or member_refusal(link, self._above.get(link.ifindex, ()))
+        reason = bridge_refusal(bridge, self._links.above(bridge))
+        reason = reason or member_refusal(link, self._links.above(link))
         return f"enslaved to the bridge {bridge.name}, which owns its frames; {reason}" if reason else ""
 
     def _add_port(self, link: Link) -> None:
         kind = Kind.BOND if link.kind == "bond" else Kind.PORT
         vrf = self._vrf(link)
-        self._guard(link, (link, self._links.get(link.master) if vrf else None))
+        self._guard(link, (link, self._links.vrf(link)))
         self._guard_stripping(link, link)
         if kind is Kind.BOND and (reason := self._add_bond_members(link)):
             self.stack.held[link.name] = reason
@@ -185,7 +127,7 @@ class _Builder:
 
     def _add_bond_members(self, bond: Link) -> str:
         """Why nothing comes in; empty if it does."""
-        members = [link for link in self._members.get(bond.ifindex, ()) if link.upper_kind == "bond"]
+        members = [link for link in self._links.members(bond) if link.upper_kind == "bond"]
         if not members:
             return "a bond without a member"
         if not self._can(Feature.UPPER):
@@ -193,49 +135,33 @@ class _Builder:
         for member in members:
             self._guard(bond, (member,))
             self._guard_stripping(bond, member)
-            above = self._above.get(member.ifindex, ())
             active = getattr(member.membership, "active", False) and member.up and member.carrier
-            if active and not taker_on(above) and not _vlans(above):
+            if active and not taker_on(self._links.above(member)) and not self._links.vlans_on(member):
                 place = Place(member, Kind.MEMBER, bond.name, member.mtu, bond.ifindex, upper=bond.ifindex)
                 self._place(place)
         return ""
 
     def _guard(self, port: Link, devices: Iterable[Link | None]) -> None:
         """What is found on one of these concerns the port."""
-        for device in devices:
-            if device is not None and device.name in self._found:
-                self.stack.guarded.setdefault(port.name, self._found[device.name])
+        if found := self._found_on(*devices):
+            self.stack.guarded.setdefault(port.name, found)
 
     def _guard_stripping(self, port: Link, member: Link) -> None:
         """A frame whose tag the hardware has stripped looks untagged: the port cannot be served while it has VLANs."""
         if port.kind == "bond" and port is member:
             return  # a bond says so of itself in any case; its members' hardware counts
-        bridge = port.master if port.upper_kind == "bridge" else 0
-        protocols = self._protocols_on(bridge or port.ifindex)
+        bridge = self._links.master(port) if port.upper_kind == "bridge" else None
+        protocols = self._links.protocols_on(bridge or port)
         if not protocols:
             return
         for protocol in sorted(self._stripping.get(member.ifindex, ())):
             # What a veth says of itself about it does not mean anything; but 802.1Q is the word for `off`.
             if protocol in protocols or member.kind != "veth":
-                option = "rxvlan" if protocol == 0x8100 else "rx-vlan-stag-hw-parse"
+                option = "rxvlan" if protocol == VLAN_8021Q else "rx-vlan-stag-hw-parse"
                 self.stack.guarded.setdefault(
                     port.name,
                     f"VLAN tags are stripped by the hardware, out of XDP's sight: `ethtool -K {member.name} {option} off`",
                 )
-
-    def _protocols_on(self, device: int) -> set[int]:
-        """Of the tags of VLAN interfaces on a device."""
-        out: set[int] = set()
-        waiting, seen = [device], set()
-        while waiting:
-            below = waiting.pop()
-            if below in seen:
-                continue
-            seen.add(below)
-            for link in _vlans(self._above.get(below, ())):
-                out.add(getattr(link.details, "protocol", 0x8100))
-                waiting.append(link.ifindex)
-        return out
 
     # --- bridges --------------------------------------------------------------------------------
 
@@ -244,12 +170,8 @@ class _Builder:
         if not self._can(Feature.UPPER, Feature.BRIDGE):
             self._hold(bridge, names, InterfaceState.SLOW, _COMPILING)
             return
-        if bridge.name in self._found:
-            self._hold(bridge, names, InterfaceState.SLOW, self._found[bridge.name])
-            return
-        vrf_device = self._links.get(bridge.master)
-        if vrf_device is not None and vrf_device.name in self._found:
-            self._hold(bridge, names, InterfaceState.SLOW, self._found[vrf_device.name])
+        if found := self._found_on(bridge, self._links.master(bridge)):
+            self._hold(bridge, names, InterfaceState.SLOW, found)
             return
         if not bridge.up:
             self._hold(bridge, names, InterfaceState.DOWN, "administratively down")
@@ -287,10 +209,10 @@ class _Builder:
     def _add_vlans(self, base: Place) -> None:
         """All that sit on a port, bond or bridge, the outer ones first."""
         ports = self._ports_of(base)
-        narrowest = min((self._by_name[name].mtu for name in ports), default=base.mtu)
-        waiting: list[tuple[int, int, str]] = [(base.link.ifindex, 0, "")]
+        narrowest = min((link.mtu for name in ports if (link := self._links.named(name))), default=base.mtu)
+        waiting: list[tuple[Link, int, str]] = [(base.link, 0, "")]
         for lower, tags, why_not in waiting:
-            vlans = [link for link in _vlans(self._above.get(lower, ())) if link.ifindex not in self.stack.shown]
+            vlans = [link for link in self._links.vlans_on(lower) if link.ifindex not in self.stack.shown]
             taken: dict[int, int] = {}
             for link in vlans:
                 own = pushed(tags, link)
@@ -298,14 +220,14 @@ class _Builder:
             for link in vlans:
                 own = pushed(tags, link)
                 state, reason = InterfaceState.SLOW, why_not
-                if not reason and (reason := vlan_refusal(link, tags, self._above.get(link.ifindex, ()))):
+                if not reason and (reason := vlan_refusal(link, tags, self._links.above(link))):
                     state = InterfaceState.DOWN if not link.up else InterfaceState.SLOW
                 if not reason and taken[own] > 1:
                     reason = "two VLAN interfaces have these tags"
                 reason = reason or self._why_not_here(link)
                 if reason or not own:
                     self._show(link, Kind.VLAN, ports, own or tags, state, reason)
-                    waiting.append((link.ifindex, own or tags, why_not or f"{link.name}, below it: {reason}"))
+                    waiting.append((link, own or tags, why_not or f"{link.name}, below it: {reason}"))
                     continue
                 room = narrowest + TAG_LEN - TAG_LEN * (1 + bool(tags))
                 place = Place(
@@ -314,17 +236,16 @@ class _Builder:
                 )  # fmt: skip
                 if self._place(place, ports):
                     self.stack.tagged[base.device, own] = link.ifindex
-                waiting.append((link.ifindex, own, ""))
+                waiting.append((link, own, ""))
 
     def _why_not_here(self, link: Link) -> str:
         if not self._can(Feature.VLAN):
             return _COMPILING
-        if link.name in self._found:
-            return self._found[link.name]
-        master = self._links.get(link.master)
-        if master is not None and master.name in self._found:
-            return self._found[master.name]
-        return ""
+        return self._found_on(link, self._links.master(link))
+
+    def _found_on(self, *devices: Link | None) -> str:
+        """What the kernel has to see on the first of them that has such a thing."""
+        return next((self._found[device.name] for device in devices if device and device.name in self._found), "")
 
     def _ports_of(self, base: Place) -> tuple[str, ...]:
         if base.kind is not Kind.BRIDGE:
@@ -338,12 +259,12 @@ class _Builder:
         return self._available.issuperset(features)
 
     def _vrf(self, link: Link) -> str:
-        master = self._links.get(link.master)
-        if master is None or master.kind != "vrf":
+        vrf = self._links.vrf(link)
+        if vrf is None:
             return ""
         self._needed.add(Feature.VRF)
-        self.stack.vrfs[master.name] = master
-        return master.name
+        self.stack.vrfs[vrf.name] = vrf
+        return vrf.name
 
     def _place(self, place: Place, ports: tuple[str, ...] = ()) -> bool:
         """False when there is no room for one more."""
@@ -361,13 +282,12 @@ class _Builder:
     def _show(
         self, link: Link, kind: Kind, ports: tuple[str, ...], tags: int, state: InterfaceState, reason: str
     ) -> None:
-        master = self._links.get(link.master)
-        vrf = master.name if master is not None and master.kind == "vrf" else ""
-        self.stack.shown[link.ifindex] = Shown(link, kind, ports, tags, vrf, state, reason)
+        vrf = self._links.vrf(link)
+        self.stack.shown[link.ifindex] = Shown(link, kind, ports, tags, vrf.name if vrf else "", state, reason)
 
     def _show_the_rest(self) -> None:
         """VLANs and bridges that stand on no port."""
-        for link in self._links.values():
+        for link in self._links:
             if link.ifindex in self.stack.shown:
                 continue
             if link.kind == "vlan":
@@ -376,21 +296,17 @@ class _Builder:
                 self._show(link, Kind.BRIDGE, (), 0, InterfaceState.SLOW, self._why_no_bridge(link))
 
     def _why_no_bridge(self, bridge: Link) -> str:
-        refused = [self.stack.refused.get(link.name) for link in self._members.get(bridge.ifindex, ())]
-        reason = bridge_refusal(bridge, self._above.get(bridge.ifindex, ()))
+        refused = [self.stack.refused.get(link.name) for link in self._links.members(bridge)]
+        reason = bridge_refusal(bridge, self._links.above(bridge))
         return reason or next((f"its member is {reason}" for reason in refused if reason), "no member of it is a port")
 
     def _why_on_no_port(self, link: Link) -> str:
         if link.elsewhere:
             return "its lower device is in another network namespace"
-        seen = {link.ifindex}
-        lower = self._links.get(link.lower)
-        while lower is not None and lower.kind == "vlan" and lower.ifindex not in seen:
-            seen.add(lower.ifindex)
-            lower = self._links.get(lower.lower)
+        lower = self._links.below_vlans(link)
         if lower is None:
             return "its lower device is not to be seen"
-        if lower.ifindex in seen:
+        if lower.kind == "vlan":
             return "a loop of lower devices"
         name = lower.name
         if name in self.stack.refused:
@@ -405,7 +321,3 @@ class _Builder:
 
 
 _COMPILING = "the program for it is being compiled"
-
-
-def _vlans(links: Iterable[Link]) -> list[Link]:
-    return [link for link in links if link.kind == "vlan"]

@@ -14,11 +14,11 @@ from controlplane.cache import Cache
 from controlplane.counters import Traffic
 from controlplane.keeper import Neighbour
 from controlplane.notes import Prefix
+from controlplane.place import Shown
 from controlplane.ports import PortView
 from controlplane.reconcile import PortState
 from controlplane.snapshot import Snapshot
 from controlplane.source import verdicts
-from controlplane.stack import Shown
 from controlplane.swap import Swap
 from controlplane.tags import words
 from xdprouter import __version__, api

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from controlplane.features import Feature
 from controlplane.link import VLAN_8021AD, VLAN_8021Q, Bond, BondMember, Bridge, BridgePort, Link, Vlan, Vrf
+from controlplane.place import InterfaceState, Kind
 from controlplane.source import limits
-from controlplane.stack import InterfaceState, Kind, Stack, build
+from controlplane.stack import Stack, build
 from controlplane.tags import TAG_8021AD, words
 
 MAC = "02:00:00:00:00:0a"
