@@ -6,29 +6,24 @@ Whatever needs a device is tried in a network namespace without a name. A kernel
 unloaded: a "yes" then says that it is there. Needs root, but neither BCC nor libbpf.
 """
 
-import ctypes as ct
 import enum
 import errno
 import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlplane import bytecode, module, neighbour
-from controlplane.bpf_query import bpf
+from controlplane import bytecode, module, neighbour, transient
 from controlplane.errors import ControlPlaneError, NetlinkError
 from controlplane.libbpf import (
-    BPF_ATTACH_XDP,
     BPF_F_MMAPABLE,
     BPF_F_XDP_HAS_FRAGS,
     BPF_MAP_TYPE_ARRAY,
     BPF_MAP_TYPE_DEVMAP,
     BPF_PROG_TYPE_RAW_TRACEPOINT,
     BPF_PROG_TYPE_SOCKET_FILTER,
-    BPF_PROG_TYPE_XDP,
     XDP_FLAGS_DRV_MODE,
     XDP_FLAGS_SKB_MODE,
 )
@@ -37,13 +32,10 @@ from controlplane.netdev import NetdevSocket
 from controlplane.netfilter_hooks import NetfilterHooks
 from controlplane.netlink import NLM_F_CREATE, NetlinkSocket, attribute
 
-_MAP_CREATE, _PROG_LOAD, _PROG_TEST_RUN, _OBJ_GET_INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 0, 5, 10, 15, 17
-_LINK_CREATE, _LINK_DETACH = 28, 34
 _MAP_TYPE_LPM_TRIE, _F_NO_PREALLOC = 11, 1
 _RTM_NEWLINK, _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND, _NLM_F_EXCL = 16, 3, 18, 1, 0x200
 _IFINFOMSG = struct.Struct("=BBHiII")
 FIB_LOOKUP_MARK, FIB_LOOKUP_VLAN = 1 << 5, 1 << 6
-XDP_PASS = 2
 _BTF = Path("/sys/kernel/btf/vmlinux")
 _KPTR_RESTRICT = Path("/proc/sys/kernel/kptr_restrict")
 
@@ -110,45 +102,8 @@ def _ask(feature: Feature) -> Probe:
 # --- bpf(2) ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _loaded(kind: int, code: bytes, flags: int = 0, attach_type: int = 0):
-    """The fd of a program, for the length of a with block."""
-    text, licence = ct.create_string_buffer(code, len(code)), ct.create_string_buffer(b"GPL")
-    request = struct.pack(
-        "=IIQQIIQII16sII", kind, len(code) // 8, ct.addressof(text), ct.addressof(licence), 0, 0, 0, 0, flags,
-        b"probe", 0, attach_type,
-    )  # fmt: skip
-    yield from _open(bpf(_PROG_LOAD, bytearray(request)))
-
-
-@contextmanager
-def xdp_pass(flags: int = 0):
-    """The fd of an XDP program that passes everything, for the length of a with block."""
-    with _loaded(BPF_PROG_TYPE_XDP, bytecode.returns(XDP_PASS), flags, BPF_ATTACH_XDP) as program:
-        yield program
-
-
-@contextmanager
-def _map(kind: int, key: int, value: int, flags: int = 0):
-    yield from _open(bpf(_MAP_CREATE, bytearray(struct.pack("=IIIII", kind, key, value, 1, flags).ljust(72, b"\0"))))
-
-
-@contextmanager
-def link(program: int, ifindex: int, flags: int):
-    """The fd of a bpf_link that holds an XDP program on a device, for the length of a with block."""
-    request = struct.pack("=IIII", program, ifindex, BPF_ATTACH_XDP, flags).ljust(64, b"\0")
-    yield from _open(bpf(_LINK_CREATE, bytearray(request)))
-
-
-def _open(fd: int):
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
 def _try_map(kind: int, key: int, value: int, flags: int = 0) -> None:
-    with _map(kind, key, value, flags):
+    with transient.table(kind, key, value, flags):
         pass
 
 
@@ -162,19 +117,15 @@ def can_make_map() -> bool:
 
 
 def _try_xdp(flags: int = 0) -> None:
-    with xdp_pass(flags):
+    with transient.xdp_pass(flags):
         pass
 
 
 def _try_jit() -> Probe:
     """What was compiled has a length. The kernel hides it from everybody with kernel.kptr_restrict = 2."""
-    with xdp_pass() as program:
-        info = (ct.c_ubyte * 232)()
-        bpf(
-            _OBJ_GET_INFO_BY_FD, bytearray(struct.pack("=IIQ", program, len(info), ct.addressof(info)).ljust(64, b"\0"))
-        )
-    if struct.unpack_from("=I", bytes(info), 16)[0]:
-        return Probe(Answer.YES)
+    with transient.xdp_pass() as program:
+        if transient.jited_bytes(program):
+            return Probe(Answer.YES)
     try:
         hidden = _KPTR_RESTRICT.read_text().strip() == "2"
     except OSError:
@@ -187,11 +138,8 @@ def _try_btf() -> None:
 
 
 def _fib_code(flags: int) -> int:
-    frame = ct.create_string_buffer(64)
-    with _loaded(BPF_PROG_TYPE_XDP, bytecode.asks_fib(flags), 0, BPF_ATTACH_XDP) as program:
-        request = bytearray(struct.pack("=IIIIQQII", program, 0, 64, 0, ct.addressof(frame), 0, 1, 0).ljust(80, b"\0"))
-        bpf(_PROG_TEST_RUN, request)
-    return struct.unpack_from("=i", request, 4)[0]
+    with transient.xdp(bytecode.asks_fib(flags)) as program:
+        return transient.run(program, 64)
 
 
 def _try_fib(flags: int) -> None:
@@ -201,21 +149,20 @@ def _try_fib(flags: int) -> None:
 
 
 def _try_link(detach: bool) -> None:
-    with xdp_pass() as program, link(program, bytecode.LOOPBACK, XDP_FLAGS_SKB_MODE) as held:
+    with transient.xdp_pass() as program, transient.link(program, bytecode.LOOPBACK, XDP_FLAGS_SKB_MODE) as held:
         if detach:
-            bpf(_LINK_DETACH, bytearray(struct.pack("=I", held).ljust(64, b"\0")))
+            transient.detach(held)
 
 
 def _try_socket_filter() -> None:
-    with _loaded(BPF_PROG_TYPE_SOCKET_FILTER, bytecode.returns(0)) as program, NetlinkSocket() as sock:
+    with transient.program(BPF_PROG_TYPE_SOCKET_FILTER, bytecode.returns(0)) as program, NetlinkSocket() as sock:
         sock.attach_filter(program)
 
 
 def _try_tracepoint() -> None:
-    name = ct.create_string_buffer(b"xdp_redirect_err")
-    with _loaded(BPF_PROG_TYPE_RAW_TRACEPOINT, bytecode.returns(0)) as program:
-        request = struct.pack("=QI", ct.addressof(name), program).ljust(64, b"\0")
-        os.close(bpf(_RAW_TRACEPOINT_OPEN, bytearray(request)))
+    with transient.program(BPF_PROG_TYPE_RAW_TRACEPOINT, bytecode.returns(0)) as program:
+        with transient.raw_tracepoint(program, "xdp_redirect_err"):
+            pass
 
 
 # --- netlink --------------------------------------------------------------------------------------
@@ -247,7 +194,8 @@ def _try_native(kind: str, needs: str) -> Probe | None:
     if waits := _waiting(needs):
         return Probe(Answer.UNKNOWN, waits)
     _make(kind, f"probe-{kind}")
-    with xdp_pass() as program, link(program, socket.if_nametoindex(f"probe-{kind}"), XDP_FLAGS_DRV_MODE):
+    ifindex = socket.if_nametoindex(f"probe-{kind}")
+    with transient.xdp_pass() as program, transient.link(program, ifindex, XDP_FLAGS_DRV_MODE):
         return None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane import kernel
+from controlplane import kernel, transient
 from controlplane.attachment import RTM_SETLINK, set_xdp
 from controlplane.libbpf import XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 from controlplane.netlink import RTNLGRP_LINK, NetlinkSocket
@@ -153,11 +153,11 @@ def test_a_healthy_machine(ns):
 @contextlib.contextmanager
 def attached(ns: str, port: str, how: str) -> Iterator[None]:
     """Another program on a port, by bpf_link or by netlink."""
-    with kernel.xdp_pass() as program, contextlib.ExitStack() as stack:
+    with transient.xdp_pass() as program, contextlib.ExitStack() as stack:
         with namespace.entered(ns):
             index = socket.if_nametoindex(port)
             if how == "link":
-                stack.enter_context(kernel.link(program, index, XDP_FLAGS_DRV_MODE))
+                stack.enter_context(transient.link(program, index, XDP_FLAGS_DRV_MODE))
             else:
                 flags = XDP_FLAGS_SKB_MODE if how == "xdpgeneric" else XDP_FLAGS_DRV_MODE
                 with NetlinkSocket() as sock:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-from controlplane import device, kernel
+from controlplane import device, kernel, transient
 from controlplane import settings as kernel_settings
 from controlplane.attachment import driver_reason
 from controlplane.cache import cache_sets
@@ -155,7 +155,7 @@ def _trial(port: Port, ifindex: int, status: dict | None, features: dict[str, Fe
         return None
     flags = BPF_F_XDP_HAS_FRAGS if features["xdp_frags"].answer == "yes" else 0
     try:
-        with kernel.xdp_pass(flags) as program:
+        with transient.xdp_pass(flags) as program:
             return driver_reason(program, ifindex, _DRIVER_MODE[port.mode])
     except (OSError, ControlPlaneError):
         return None
