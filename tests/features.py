@@ -12,8 +12,8 @@ import os
 
 import pytest
 
-from controlplane.netdev import NetdevSocket
-from controlplane.netfilter_hooks import NetfilterHooks
+from controlplane import kernel
+from controlplane.kernel import Answer
 from lab import namespace
 
 EXPECTED = "XDPROUTER_TEST_FEATURES"
@@ -54,25 +54,20 @@ _LACKS = ("unknown device type", "not supported", "qdisc kind is unknown", "not 
 _serial = itertools.count()
 
 
-def _has_netdev_family() -> bool:
-    netdev = NetdevSocket()
-    netdev.socket.close()
-    return netdev.available
-
-
-CALLS = {
-    "xdp_features": _has_netdev_family,  # generic netlink `netdev`, Linux 6.3
-    "netfilter_hooks": lambda: NetfilterHooks().examine({}) is not None,  # CONFIG_NETFILTER_NETLINK_HOOK
-}
-FEATURES = frozenset(COMMANDS) | frozenset(CALLS)
+PROBED = frozenset({"xdp_features", "netfilter_hooks"})
+"""What controlplane/kernel.py finds out"""
+FEATURES = frozenset(COMMANDS) | PROBED
 
 
 @functools.cache
 def has(feature: str) -> bool:
     """Raises KeyError for a name that is not in FEATURES, RuntimeError when the kernel's answer is neither yes nor a
     plain no."""
-    if feature in CALLS:
-        return CALLS[feature]()
+    if feature in PROBED:
+        found = kernel.probe([feature])[feature]
+        if found.answer is Answer.UNKNOWN:
+            raise RuntimeError(f"cannot tell whether the kernel has {feature}: {found.detail}")
+        return bool(found)
     ns = f"xdprouter-probe-{os.getpid()}-{next(_serial)}"
     namespace.create(ns)
     try:

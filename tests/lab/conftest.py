@@ -109,3 +109,15 @@ def ns(bare_lab) -> Iterator[str]:
     instance.remove_state(name)
     # The kernel detaches a link some time after its last pin has gone.
     wait_until(lambda: not any(xdp(name, port) for port in ("left", "right")), 30, "the ports to be off XDP")
+
+
+@pytest.fixture
+def office() -> Iterator[str]:
+    """A namespace for an operator's things beside the router's, its loopback up."""
+    name = f"x{os.getpid()}o{next(_number)}"
+    namespace.create(name)
+    try:
+        namespace.run(name, ["ip", "link", "set", "lo", "up"], check=True)
+        yield name
+    finally:
+        namespace.delete(name)

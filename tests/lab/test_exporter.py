@@ -2,8 +2,6 @@
 """The metrics endpoint alone, before an engine that a test plays: what it answers, and whom it does not let hold it up."""
 
 import asyncio
-import itertools
-import os
 import socket
 import threading
 import urllib.error
@@ -21,19 +19,6 @@ from xdprouter.exporter import CLIENTS, Exporter
 
 ADDRESS = ("127.0.0.1", 9474)
 URL = "http://127.0.0.1:9474"
-_number = itertools.count()
-
-
-@pytest.fixture
-def office():
-    """A namespace for an operator's things, its loopback up."""
-    name = f"x{os.getpid()}o{next(_number)}"
-    namespace.create(name)
-    try:
-        namespace.run(name, ["ip", "link", "set", "lo", "up"], check=True)
-        yield name
-    finally:
-        namespace.delete(name)
 
 
 @pytest.fixture

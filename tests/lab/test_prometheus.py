@@ -2,7 +2,6 @@
 """A real Prometheus beside a router with FRR: it scrapes, calculates rates, and has the alerts."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -43,18 +42,6 @@ def lab(lab_of):
             "FRR to converge",
         )
     return made
-
-
-@pytest.fixture
-def office():
-    """Where the operator is: another namespace than the router's, which the daemon is started from."""
-    name = f"x{os.getpid()}office"
-    namespace.create(name)
-    try:
-        namespace.run(name, ["ip", "link", "set", "lo", "up"], check=True)
-        yield name
-    finally:
-        namespace.delete(name)
 
 
 def start(office: str, ns: str, directory: Path, metrics: str = METRICS) -> subprocess.Popen:
