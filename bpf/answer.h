@@ -11,7 +11,7 @@
 #pragma once
 #include "adjacency.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 #define BLACKHOLE_NUMBER 0x2000 /* no adjacency has it */
 #define NUMBER_MASK 0x3fff

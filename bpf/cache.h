@@ -7,7 +7,7 @@
 #pragma once
 #include "answer.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 #if CACHE_SETS
 /* Everything that the kernel's answer can depend on, in network order; masked by struct coherence. */

@@ -9,6 +9,7 @@
 #include <linux/nexthop.h>
 #include "bridge.h"
 #include "coherence.h"
+#include "ethernet.h"
 #include "route_events.h"
 
 #define NEIGHBOUR_ATTRIBUTES 4 /* neigh_fill_info() in net/core/neighbour.c: destination and MAC are the first */

@@ -6,7 +6,7 @@
 #pragma once
 #include "features.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 /* How far the packet came. */
 enum explained_step {

@@ -6,7 +6,7 @@
 #pragma once
 #include "explain.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 #ifndef FIB_LOOKUP_FLAGS
 #define FIB_LOOKUP_FLAGS 0

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * One parse_* per header. Each checks its bounds and answers FORWARD ("so far so good") or the verdict
- * that ends the packet's way here. Nothing is written to the packet.
+ * IP and what is behind it, one parse_* per header; Ethernet is in ethernet.h. Each checks its bounds and answers
+ * FORWARD ("so far so good") or the verdict that ends the packet's way here. Nothing is written to the packet.
  */
 #pragma once
 #include <linux/if_ether.h>
@@ -9,10 +9,9 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include "byteorder.h"
-#include "features.h"
 #include "limits.h"
 #include "maps.h"
-#include "tags.h"
+#include "packet.h"
 #include "verdict.h"
 
 #define IPV6_FRAGMENT_HEADER_LEN 8
@@ -21,110 +20,6 @@
 #define SURELY_ONE_BUFFER 2048
 #define IPV4_FRAGMENT_MASK htons(0x3fff) /* more-fragments flag and offset */
 #define IPV4_OFFSET_MASK htons(0x1fff)
-
-struct packet {
-	void *data;
-	void *data_end;   /* end of the linear part */
-	struct xdp_md *ctx;
-	u32 frame_len;    /* of all buffers */
-	u32 linear_len;
-	u16 ethertype;    /* network order, behind the tags */
-	u16 version;      /* 4 or 6, by the EtherType alone */
-	u16 datagram_len; /* host order, IP header included */
-	u16 flags;        /* enum interface_flag of the ingress */
-	u16 l2_len;       /* of the Ethernet header with its tags; ask header_len() */
-	u32 tags;         /* that it came with */
-	/* of the ingress interface, as the FIB knows it */
-	u32 ifindex;
-	u32 narrow_mtu;
-	u32 vrf;
-	u8 protocol;      /* L4; policy rules may match it, for fragments too */
-	__be16 sport;
-	__be16 dport;
-	union {
-		struct iphdr *ipv4;
-		struct ipv6hdr *ipv6;
-	};
-};
-
-static __always_inline bool is_ipv4(const struct packet *p)
-{
-	return p->version == 4;
-}
-
-/* __builtin_memcmp() would become a call to a function that does not exist in BPF. */
-static __always_inline bool same_mac(const u8 *a, const u8 *b)
-{
-	return *(const u32 *)a == *(const u32 *)b && *(const u16 *)(a + 4) == *(const u16 *)(b + 4);
-}
-
-/* Of the Ethernet header with its tags. */
-static __always_inline u32 header_len(const struct packet *p)
-{
-	return FEATURE_VLAN ? p->l2_len & 31 : sizeof(struct ethhdr);
-}
-
-/* One tag of up to MAX_TAGS. */
-static __always_inline enum verdict parse_tag(struct packet *p, u32 shift)
-{
-	struct vlan_tag *tag = p->data + p->l2_len;
-	u32 vid;
-
-	if ((void *)(tag + 1) > p->data_end)
-		return PASS_MALFORMED;
-	vid = ntohs(tag->tci) & TAG_VID;
-	if (!vid)
-		return PASS_VLAN_TAG;
-	if (p->ethertype == htons(ETH_P_8021AD))
-		vid |= TAG_8021AD;
-	p->tags |= vid << shift;
-	p->ethertype = tag->ethertype;
-	p->l2_len += TAG_LEN;
-	return FORWARD;
-}
-
-static __always_inline enum verdict parse_ethernet(struct packet *p)
-{
-	struct ethhdr *eth = p->data;
-	enum verdict verdict;
-
-	if ((void *)(eth + 1) > p->data_end)
-		return PASS_MALFORMED;
-	p->ethertype = eth->h_proto;
-	p->l2_len = sizeof(*eth);
-	if (!is_tag_protocol(p->ethertype))
-		return FORWARD;
-	if (!FEATURE_VLAN)
-		return PASS_VLAN_TAG;
-	verdict = parse_tag(p, 0);
-	if (verdict == FORWARD && is_tag_protocol(p->ethertype))
-		verdict = parse_tag(p, 16);
-	if (verdict == FORWARD && is_tag_protocol(p->ethertype))
-		verdict = PASS_VLAN_TAG;
-	return verdict;
-}
-
-/* Whether the frame is for the interface's own MAC, and for IP. */
-static __always_inline enum verdict check_ethernet(struct packet *p, const u8 own_mac[6])
-{
-	const struct ethhdr *eth = p->data;
-	u32 version;
-
-	/* Constants that the compiler does not see through, so that the verifier knows on each path which it is. */
-	if (p->ethertype == htons(ETH_P_IP))
-		asm volatile("%0 = 4" : "=r"(version));
-	else if (p->ethertype == htons(ETH_P_IPV6))
-		asm volatile("%0 = 6" : "=r"(version));
-	else
-		return PASS_NOT_IP;
-	p->version = version;
-	if (eth->h_dest[0] & 1)
-		return PASS_MULTICAST;
-	/* Promiscuous mode brings frames for others; the kernel drops them as PACKET_OTHERHOST. */
-	if (!same_mac(eth->h_dest, own_mac))
-		return PASS_NOT_OURS;
-	return FORWARD;
-}
 
 /* The datagram must fill the frame, but for the padding of a minimum-size frame: the kernel trims. */
 static __always_inline enum verdict check_length(struct packet *p)

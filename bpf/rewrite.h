@@ -2,7 +2,7 @@
 /* The only code that writes to a packet; called when nothing but a missing room for tags can go wrong any more. */
 #pragma once
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 #include "tags.h"
 
 /* RFC 1141: TTL is the high byte of its 16-bit word, so one less adds 0x0100 to the sum. */

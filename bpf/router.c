@@ -6,6 +6,7 @@
 #include "limits.h"
 #include "verdict.h"
 #include "maps.h"
+#include "ethernet.h"
 #include "parse.h"
 #include "explain.h"
 #include "fib.h"

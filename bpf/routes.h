@@ -2,7 +2,7 @@
 /* Routes of which bpf_fib_lookup() does not tell enough; controlplane/notes.py keeps the tries. */
 #pragma once
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 static __always_inline void count(struct traffic *traffic, u32 bytes)
 {

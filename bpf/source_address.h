@@ -6,7 +6,7 @@
 #pragma once
 #include "fib.h"
 #include "maps.h"
-#include "parse.h"
+#include "packet.h"
 
 /* Fibonacci hashing to 16 bits; controlplane/note_maps.py does the same. */
 static __always_inline u32 own_source_bit(__be32 address)

@@ -31,7 +31,7 @@ MUTATIONS = [
     Mutation("TTL not decremented", (("bpf/rewrite.h", "\t\tdecrement_ttl(header);", "\t\t;"),)),
     Mutation("IPv6 length 40 short", (
         ("bpf/parse.h", "\tif (ip6->hop_limit <= 1)", "\tp->datagram_len -= 40;\n\tif (ip6->hop_limit <= 1)"),)),
-    Mutation("MAC check removed", (("bpf/parse.h", "if (!same_mac(eth->h_dest, own_mac))", "if (0)"),)),
+    Mutation("MAC check removed", (("bpf/ethernet.h", "if (!same_mac(eth->h_dest, own_mac))", "if (0)"),)),
     Mutation("L4 ports left 0", (
         ("bpf/parse.h", "p->sport = ports[0];", "p->sport = 0;"), ("bpf/parse.h", "p->dport = ports[1];", "p->dport = 0;"))),
     Mutation("rewritten before it is passed", (
