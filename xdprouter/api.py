@@ -1,21 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Requests and replies of the control socket, declared once.
-
-On the wire: one JSON object each way.
-
-    {"version": 1, "request": "attach", "arguments": {"port": "eth0", "mode": "native"}}
-    {"version": 1, "reply": {...}}   or   {"version": 1, "error": {"kind": "refused", "message": "..."}}
+"""Requests and replies of the control socket, declared once. What they look like on the wire: wire.py.
 
 Keys of a reply are added, never changed; `SCHEMA` tells which are there.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 
-VERSION = 1
 SCHEMA = 1
-MAX_REQUEST_BYTES = 64 << 10
 BUSIEST = 100
 """Blackhole routes in a reply"""
 
@@ -538,68 +529,3 @@ class Reloaded:
     """different in the file, but not in force before a restart"""
     failed: list[str]
     """wished for, but not possible at the moment"""
-
-
-# --- on the wire ----------------------------------------------------------------------------------
-
-
-def encode_request(request: Request) -> bytes:
-    name = next(name for name, kind in REQUESTS.items() if kind is type(request))
-    return _json({"version": VERSION, "request": name, "arguments": dataclasses.asdict(request)})
-
-
-def decode_request(data: bytes) -> Request:
-    """Raises ApiError with what is wrong; never anything else."""
-    if len(data) > MAX_REQUEST_BYTES:
-        raise ApiError("malformed", f"the request has {len(data)} bytes; at most {MAX_REQUEST_BYTES} are taken")
-    try:
-        table = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ApiError("malformed", f"the request is not JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise ApiError("malformed", "the request is not a JSON object")
-    if table.get("version") != VERSION:
-        raise ApiError("version", f"this daemon speaks version {VERSION}, the request says {table.get('version')!r}")
-    name, arguments = table.get("request"), table.get("arguments", {})
-    kind = REQUESTS.get(name) if isinstance(name, str) else None
-    if kind is None:
-        raise ApiError("unknown", f"no request {name!r}; there are: {', '.join(REQUESTS)}")
-    if not isinstance(arguments, dict):
-        raise ApiError("malformed", f"arguments of {name} must be an object")
-    return _build(kind, name, arguments)
-
-
-def _build(kind: type, name: str, arguments: dict) -> Request:
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    for key, value in arguments.items():
-        if key not in known:
-            raise ApiError("malformed", f"{name} has no argument {key!r}; it takes: {', '.join(known) or 'none'}")
-        if type(value) is not known[key].type:
-            raise ApiError("malformed", f"argument {key} of {name} must be a {known[key].type.__name__}")
-    missing = [f.name for f in known.values() if f.default is dataclasses.MISSING and f.name not in arguments]
-    if missing:
-        raise ApiError("malformed", f"{name} lacks argument {missing[0]!r}")
-    return kind(**arguments)
-
-
-def encode_reply(reply) -> bytes:
-    return _json({"version": VERSION, "reply": dataclasses.asdict(reply)})
-
-
-def encode_error(error: ApiError) -> bytes:
-    return _json({"version": VERSION, "error": {"kind": error.kind, "message": str(error)}})
-
-
-def decode_reply(data: bytes) -> dict:
-    """The reply's table; raises ApiError for an error reply, or for something that is no reply."""
-    try:
-        table = json.loads(data)
-        if "error" in table:
-            raise ApiError(table["error"]["kind"], table["error"]["message"])
-        return table["reply"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ApiError("malformed", f"the daemon's answer cannot be read: {error!r}") from None
-
-
-def _json(table: dict) -> bytes:
-    return json.dumps(table, separators=(",", ":")).encode()

@@ -4,7 +4,7 @@
 import socket
 from pathlib import Path
 
-from xdprouter import api
+from xdprouter import api, wire
 from xdprouter.errors import NoDaemon, UsageError, XdprouterError
 from xdprouter.instance import Instance
 
@@ -19,11 +19,11 @@ def ask(instance: Instance, request: api.Request) -> dict:
     with zmq.Context() as context, context.socket(zmq.REQ) as sock:
         sock.setsockopt(zmq.LINGER, 0)
         sock.connect(f"ipc://{instance.socket}")
-        sock.send(api.encode_request(request))
+        sock.send(wire.encode_request(request))
         if not sock.poll(TIMEOUT_MS):
             raise XdprouterError(f"the daemon of instance {instance.name} did not answer in {TIMEOUT_MS // 1000} s")
         try:
-            return api.decode_reply(sock.recv())
+            return wire.decode_reply(sock.recv())
         except api.ApiError as error:
             raise (UsageError if error.kind == "configuration" else XdprouterError)(str(error)) from None
 

@@ -10,7 +10,7 @@ import sys
 import types
 import typing
 
-from xdprouter import api
+from xdprouter import api, wire
 
 REPLIES: dict[str, type] = {
     "status": api.Status,
@@ -36,7 +36,7 @@ def schema() -> dict:
         _define(kind, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"xdprouter's control socket, version {api.VERSION}, schema {api.SCHEMA}",
+        "title": f"xdprouter's control socket, version {wire.VERSION}, schema {api.SCHEMA}",
         "requests": {name: _reference(kind) for name, kind in api.REQUESTS.items()},
         "replies": {name: _reference(kind) for name, kind in REPLIES.items()},
         "$defs": dict(sorted(definitions.items())),

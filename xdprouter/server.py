@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import zmq
 import zmq.asyncio
 
-from xdprouter import api
+from xdprouter import api, wire
 from xdprouter.instance import Instance
 from xdprouter.local_socket import bind
 
@@ -68,11 +68,11 @@ class Server:
 
     async def _answer(self, body: bytes) -> bytes:
         try:
-            request = api.decode_request(body)
+            request = wire.decode_request(body)
             reply = self._handlers[type(request)](request)
-            return api.encode_reply(await reply if inspect.isawaitable(reply) else reply)
+            return wire.encode_reply(await reply if inspect.isawaitable(reply) else reply)
         except api.ApiError as error:
-            return api.encode_error(error)
+            return wire.encode_error(error)
         except Exception:
             log.exception("a request failed unexpectedly")
-            return api.encode_error(api.ApiError("internal", "the daemon failed on this request; its log says why"))
+            return wire.encode_error(api.ApiError("internal", "the daemon failed on this request; its log says why"))

@@ -20,7 +20,7 @@ from lab import instance
 from lab.lab import Lab
 from lab.topology import load
 from lab.wait import wait_until
-from xdprouter import api, client
+from xdprouter import api, client, wire
 from xdprouter.errors import XdprouterError
 from xdprouter.instance import Instance
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespace
 NOBODY = 65534
 TIMEOUT_MS = 20_000
 SOME = ["status", "ports", "explain", "attach", "reboot", "", None, 7]
-STATUS = api.encode_request(api.StatusRequest())
+STATUS = wire.encode_request(api.StatusRequest())
 UNKNOWN = b'{"version": 1, "request": "nosuch"}'
 """Answered with an error, and cheap."""
 KINDS = {"malformed", "version", "unknown", "refused"}
@@ -88,7 +88,7 @@ def received(sock: zmq.Socket) -> list[bytes]:
 
 def is_error(reply: bytes) -> bool:
     table = json.loads(reply)
-    assert table["version"] == api.VERSION
+    assert table["version"] == wire.VERSION
     assert ("reply" in table) != ("error" in table)
     if "error" in table:
         assert table["error"]["kind"] in KINDS, table
@@ -122,7 +122,7 @@ BAD = {
     b'{"port": "a\\nb", "mode": "a\\nb"}}',
     "deep": b"[" * 60_000,
     "a long number": b'{"version": ' + b"9" * 60_000 + b"}",
-    "too long": STATUS + b" " * api.MAX_REQUEST_BYTES,
+    "too long": STATUS + b" " * wire.MAX_REQUEST_BYTES,
     "1 MB": b"x" * (1 << 20),
     "nearly the largest frame": b"x" * (16 << 20),
 }
@@ -187,7 +187,7 @@ def _random_message(chance: random.Random) -> bytes:
         case 0:
             return chance.randbytes(chance.randrange(200))
         case 1:  # no mutation of it can attach, detach or stop anything
-            data = bytearray(chance.choice([STATUS, api.encode_request(api.PortsRequest())]))
+            data = bytearray(chance.choice([STATUS, wire.encode_request(api.PortsRequest())]))
             for _ in range(chance.randrange(1, 5)):
                 data[chance.randrange(len(data))] = chance.randrange(256)
             return bytes(data[: chance.randrange(len(data) + 1)])

@@ -22,7 +22,7 @@ from tests.lab.command import xdprouter
 from tests.lab.conftest import Router
 from tests.lab.probe import H1, H2, TRUTH_S, Probe
 from tests.lab.wire import Wire
-from xdprouter import api
+from xdprouter import api, wire
 
 FRR = '''frr = """
 ip route 10.9.0.0/16 blackhole
@@ -360,8 +360,8 @@ def test_others_are_served_while_the_first_explanation_is_made(lab, r1):
     with zmq.Context() as context, context.socket(zmq.REQ) as first:
         first.setsockopt(zmq.LINGER, 0)
         first.connect(f"ipc://{r1.instance.socket}")
-        first.send(api.encode_request(api.ExplainRequest(bytes(60).hex(), "left")))
+        first.send(wire.encode_request(api.ExplainRequest(bytes(60).hex(), "left")))
         r1.ask(api.PortsRequest())
         assert not first.poll(0), "the explanation came before the ports"
         assert first.poll(1000 * TRUTH_S)
-        assert api.decode_reply(first.recv())["verdict"] == "pass_not_ip"
+        assert wire.decode_reply(first.recv())["verdict"] == "pass_not_ip"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdprouter import api
+from xdprouter import api, wire
 from xdprouter.api import ApiError
 
 KINDS = {"malformed", "version", "unknown", "refused", "internal"}
@@ -34,19 +34,19 @@ REQUESTS = [
 
 def refused(data: bytes) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        api.decode_request(data)
+        wire.decode_request(data)
     assert caught.value.kind in KINDS
     return caught.value
 
 
-def request(name: object = "status", arguments: object = None, version: object = api.VERSION) -> bytes:
+def request(name: object = "status", arguments: object = None, version: object = wire.VERSION) -> bytes:
     table = {"version": version, "request": name, "arguments": {} if arguments is None else arguments}
     return json.dumps(table).encode()
 
 
 @pytest.mark.parametrize("sent", REQUESTS, ids=repr)
 def test_a_request_comes_back(sent):
-    assert api.decode_request(api.encode_request(sent)) == sent
+    assert wire.decode_request(wire.encode_request(sent)) == sent
 
 
 def test_every_request_is_tried_here():
@@ -54,8 +54,8 @@ def test_every_request_is_tried_here():
 
 
 def test_arguments_may_be_left_out():
-    assert api.decode_request(b'{"version": 1, "request": "status"}') == api.StatusRequest()
-    assert api.decode_request(request("attach", {"port": "a"})) == api.AttachRequest("a", "")
+    assert wire.decode_request(b'{"version": 1, "request": "status"}') == api.StatusRequest()
+    assert wire.decode_request(request("attach", {"port": "a"})) == api.AttachRequest("a", "")
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_a_number_too_long_for_python_is_malformed():
 
 
 def test_size_limit():
-    padding = api.MAX_REQUEST_BYTES - len(request("status"))
-    assert api.decode_request(request("status") + b" " * padding) == api.StatusRequest()
+    padding = wire.MAX_REQUEST_BYTES - len(request("status"))
+    assert wire.decode_request(request("status") + b" " * padding) == api.StatusRequest()
     error = refused(request("status") + b" " * (padding + 1))
     assert error.kind == "malformed"
-    assert str(api.MAX_REQUEST_BYTES) in str(error)
+    assert str(wire.MAX_REQUEST_BYTES) in str(error)
     assert refused(bytes(32 << 20)).kind == "malformed"
 
 
@@ -134,15 +134,15 @@ _NEARLY_REQUESTS = st.fixed_dictionaries(
 def _decode(data: bytes) -> None:
     """A request, or an ApiError that can itself be sent."""
     try:
-        decoded = api.decode_request(data)
+        decoded = wire.decode_request(data)
     except ApiError as error:
         assert error.kind in KINDS
         with pytest.raises(ApiError) as caught:
-            api.decode_reply(api.encode_error(error))
+            wire.decode_reply(wire.encode_error(error))
         assert (caught.value.kind, str(caught.value)) == (error.kind, str(error))
     else:
         assert type(decoded) in api.REQUESTS.values()
-        assert api.decode_request(api.encode_request(decoded)) == decoded
+        assert wire.decode_request(wire.encode_request(decoded)) == decoded
 
 
 @given(st.binary(max_size=300))
@@ -157,7 +157,7 @@ def test_any_json_is_a_request_or_an_api_error(table):
 
 @given(st.sampled_from(REQUESTS), st.data())
 def test_a_damaged_request_is_a_request_or_an_api_error(sent, data):
-    encoded = bytearray(api.encode_request(sent))
+    encoded = bytearray(wire.encode_request(sent))
     for _ in range(data.draw(st.integers(1, 4))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
     _decode(bytes(encoded))
@@ -167,7 +167,7 @@ def test_a_damaged_request_is_a_request_or_an_api_error(sent, data):
 
 
 def test_a_reply_comes_back_as_a_table():
-    assert api.decode_reply(api.encode_reply(api.Done("port eth0 is active"))) == {
+    assert wire.decode_reply(wire.encode_reply(api.Done("port eth0 is active"))) == {
         "message": "port eth0 is active",
         "changed": True,
     }
@@ -176,14 +176,14 @@ def test_a_reply_comes_back_as_a_table():
 @given(st.one_of(st.binary(max_size=100), _JSON.map(lambda table: json.dumps(table).encode())))
 def test_an_answer_that_is_no_reply_is_an_api_error(data):
     try:
-        api.decode_reply(data)
+        wire.decode_reply(data)
     except ApiError:
         pass
 
 
 def test_a_deep_answer_is_an_api_error():
     with pytest.raises(ApiError):
-        api.decode_reply(b"[" * 100_000)
+        wire.decode_reply(b"[" * 100_000)
 
 
 def keys(kind: type) -> set[str]:
