@@ -23,7 +23,7 @@ NAMES = {2: "left", 3: "right"}
 def trace(verdict: str, **fields) -> Trace:
     known = dict(
         steps=Step.CACHE | Step.FIB, verdict=verdict, action="pass", slot=1, ifindex=2, flags=InterfaceFlag(0),
-        frame_len=100, datagram_len=86, tags=0, version=4, protocol=17, sport=1, dport=2, fib_code=0, fib_mtu=0,
+        frame_len=100, datagram_len=86, tags=0, vrf=0, version=4, protocol=17, sport=1, dport=2, fib_code=0, fib_mtu=0,
         fib_hop=HOP, reverse_code=None, reverse_ifindex=0, way=None, frame=b"",
     )  # fmt: skip
     return Trace(**{**known, **fields})
