@@ -182,6 +182,7 @@ class Daemon:
         ready = asyncio.create_task(self._engine.ready.wait())
         alive = asyncio.create_task(self._publisher.keep_alive())
         watched = asyncio.create_task(self._show_life())
+        twin: asyncio.Task | None = None
         try:
             await asyncio.wait({engine, ready}, return_when=asyncio.FIRST_COMPLETED)
             if engine.done():
@@ -193,6 +194,7 @@ class Daemon:
                 self._exporters.serve(self.status)
                 loop.add_signal_handler(signal.SIGHUP, self._reload_and_log)
                 log.info("instance %s is ready, program id %d", self._instance.name, self._dataplane.program_id)
+                twin = asyncio.create_task(self._leave_twin())
                 self._announce("started", f"xdprouter {__version__} is ready")
                 self._notifier.ready(self._summary())
                 done, _ = await asyncio.wait({engine, serve, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -205,11 +207,20 @@ class Daemon:
             detach = self._config.on_exit == "detach" if self._detach is None else self._detach
             await self._keeper.stop(release=detach)
             await self._explaining.close()
+            if twin:
+                await asyncio.wait({twin})  # a thread cannot be ended
         ports = "detached" if detach else "left forwarding"
         log.info("stopping; ports are %s", ports)
         self._announce("stopping", f"ports are {ports}")
         self._notifier.stopping(f"ports are {ports}")
         return detach
+
+    async def _leave_twin(self) -> None:
+        """By which the next daemon tries its program against this one's."""
+        try:
+            await asyncio.to_thread(self._dataplane.leave_twin)
+        except (ControlPlaneError, OSError) as error:
+            log.warning("the next daemon's test packets will be counted: %s", error)
 
     async def _show_life(self) -> None:
         """To a watchdog, as long as the engine goes its rounds."""
