@@ -77,6 +77,7 @@ class Explaining:
             owner = links.by_index(trace.ifindex) or came.owner
             egress = links.by_index(hop.ifindex) if hop else None
             bridge = links.bridge(device if trace.fib_code is None else egress)
+            around = links.around(device, came.owner)
             mac = head.source_mac if trace.fib_code is None else found.lladdr if found else ""
             about = Circumstances(
                 port=device.name,
@@ -94,11 +95,7 @@ class Explaining:
                 bridged_mac=mac,
                 learned_on=names.get(fdb.member(bridge.ifindex, mac) or 0, "") if bridge else "",
                 settings=snapshot.settings,
-                findings=tuple(
-                    f.text
-                    for f in snapshot.findings
-                    if f.device is None or f.device in links.around(device, came.owner)
-                ),
+                findings=tuple(f.text for f in snapshot.findings if f.device is None or f.device in around),
                 neighbour=found,
                 kernel=self._ask_kernel(sock, head, trace, came.owner.ifindex),
                 blackhole=str(self._dataplane.notes.blackhole_of(head.destination) or "") if head.source else "",
