@@ -50,12 +50,14 @@ class Arriving:
         those of the interface."""
         head = heads.read(frame)
         interface, chosen = (self._named(named), "given") if named else self._found(head, made)
-        sender = (self._sender(head, interface) if made else "") or head.source_mac
+        own = max(0, entrance.number(head.tags))
+        # Of a port, bond or bridge the frame's own tags tell to which interface it belongs.
+        meant = interface if interface.kind == "vlan" else self._links.owner(interface, own)
+        sender = (self._sender(head, meant) if made else "") or head.source_mac
         place = self._links.entrance(interface, sender, self._learned)
         if interface.kind == "vlan" and (head.tags or not made) and entrance.number(head.tags) != place.tags:
             raise ControlPlaneError(_contradiction(head, place, made))
-        # Of a port, bond or bridge the frame's own tags tell to which interface it belongs.
-        tags = max(0, entrance.number(head.tags)) if head.tags else place.tags
+        tags = own if head.tags else place.tags
         owner = self._links.owner(place.device, tags)
         if made:
             macs = bytes.fromhex((owner.mac + sender).replace(":", ""))

@@ -3,6 +3,7 @@
 
 import json
 import struct
+import subprocess
 from contextlib import ExitStack
 
 import pytest
@@ -117,7 +118,13 @@ def test_explain_of_a_vlan_that_is_not_served(lab, r1, undo):
 
 
 def explain(lab, *arguments: str) -> dict:
-    done = xdprouter("explain", "--netns", lab.ns("r1"), "--json", *arguments)
+    """The first one compiles, on an emulated machine for longer than a client waits."""
+
+    def answered() -> subprocess.CompletedProcess | None:
+        done = xdprouter("explain", "--netns", lab.ns("r1"), "--json", *arguments)
+        return None if "did not answer" in done.stderr else done
+
+    done = wait_until(answered, TRUTH_S, "an answer")
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 

@@ -222,10 +222,12 @@ def test_a_frame_made_for_an_interface(arriving, links, kernel, name, device, ta
 
 
 def test_a_made_frame_with_tags_of_its_own(arriving, kernel):
-    """On the port they tell the interface, and its MAC; on another interface they are in the way."""
+    """On the port they tell the interface, its MAC and who sends there; on another interface they are in the way."""
+    kernel.behind(V10)
     tagged = packet.build(replace(FLOW, tags=(10,)))
     came = arriving.arrive(tagged, "wan", made=True)
     assert (came.owner.name, came.frame[:6].hex(":"), len(came.frame)) == ("wan.10", V10.mac, len(tagged))
+    assert came.frame[6:12].hex(":") == SENDER
     assert arriving.arrive(tagged, "wan.10", made=True).frame == came.frame
     with pytest.raises(ControlPlaneError, match="the frame has 802.1Q 10, and those of wan.20 have 802.1Q 20"):
         arriving.arrive(tagged, "wan.20", made=True)
