@@ -121,7 +121,10 @@ def explain(lab, *arguments: str) -> dict:
     """The first one compiles, on an emulated machine for longer than a client waits."""
 
     def answered() -> subprocess.CompletedProcess | None:
-        done = xdprouter("explain", "--netns", lab.ns("r1"), "--json", *arguments)
+        try:
+            done = xdprouter("explain", "--netns", lab.ns("r1"), "--json", *arguments)
+        except subprocess.TimeoutExpired:
+            return None
         return None if "did not answer" in done.stderr else done
 
     done = wait_until(answered, TRUTH_S, "an answer")
