@@ -94,6 +94,9 @@ class Trace:
     datagram_len: int
     """0: it did not come so far, or there is none; so `version`"""
     tags: int
+    """as in bpf/tags.h, as far as they were read"""
+    vrf: int
+    """its place in vrf_counters; 0: none"""
     version: int
     protocol: int
     sport: int
@@ -204,6 +207,7 @@ def _read(of: ExplanationLayout, action: str, frame: bytes) -> Trace:
         frame_len=of.frame_len,
         datagram_len=of.datagram_len,
         tags=of.tags,
+        vrf=of.vrf,
         version=of.version,
         protocol=of.protocol,
         sport=socket.ntohs(of.sport),

@@ -61,6 +61,10 @@ class Fdb:
         found = (keys[start : start + _KEY.size] for start in range(0, len(keys), _KEY.size))
         return dict(zip(found, (member for member, _ in _ENTRY.iter_unpack(values)), strict=True))
 
+    def member(self, bridge: int, mac: str) -> int | None:
+        """ifindex of the member where the data plane knows a host; None: it does not."""
+        return self.entries().get(_KEY.pack(bridge, bytes.fromhex(mac.replace(":", "")), 0)) if mac else None
+
     def _look(self, bridges: frozenset[int]) -> bool:
         learned = read(bridges) if bridges else {}
         held = self.entries()

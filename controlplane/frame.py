@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 _TAG_PROTOCOLS = {0x8100: "802.1Q", 0x88A8: "802.1ad"}
 _IPV4, _IPV6 = 0x0800, 0x86DD
-_MAX_TAGS = 2
+_MAX_TAGS = 4
+"""More than the data plane reads"""
 
 
 @dataclass(frozen=True)

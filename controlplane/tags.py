@@ -23,3 +23,9 @@ def words(tags: int) -> str:
     """`100`, `200.10`, `802.1ad 200.10`: from the outer to the inner; empty for none."""
     parts = [tag for tag in (tags & 0xFFFF, tags >> 16) if tag]
     return ".".join(f"{'802.1ad ' if tag & TAG_8021AD else ''}{tag & TAG_VID}" for tag in parts)
+
+
+def text(tags: int) -> list[str]:
+    """`802.1ad 200`, `802.1Q 10`: one by one, the outer one first."""
+    parts = [tag for tag in (tags & 0xFFFF, tags >> 16) if tag]
+    return [f"{'802.1ad' if tag & TAG_8021AD else '802.1Q'} {tag & TAG_VID}" for tag in parts]

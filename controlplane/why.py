@@ -2,14 +2,12 @@
 """Why a packet is not on the fast path, in words, and what would bring it there. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from controlplane import neighbour, source
-from controlplane.explain import Step, Trace
-from controlplane.frame import Head
-from controlplane.neighbour import Details
-from controlplane.route_get import Answer
-from controlplane.settings import HASH_INNER, HASH_LAYER_4, Settings
+from controlplane.circumstances import Circumstances, Reason
+from controlplane.explain import Step, Trace, Way
+from controlplane.settings import HASH_INNER, HASH_LAYER_4
+from controlplane.tags import MAX_TAGS, TAG_LEN
 
 FIB_CODES = (
     "success", "blackhole", "unreachable", "prohibit", "not forwarded", "forwarding disabled", "lightweight tunnel",
@@ -23,39 +21,6 @@ def fib_code(code: int) -> str:
     return FIB_CODES[code] if 0 <= code < len(FIB_CODES) else "refused" if code < 0 else "unknown"
 
 
-@dataclass(frozen=True)
-class Reason:
-    text: str
-    remedy: str = ""
-    """a command, or what to do; empty where this is as it should be"""
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What the trace alone does not tell."""
-
-    port: str
-    head: Head
-    mac: str = ""
-    """the port's own"""
-    names: Mapping[int, str] = field(default_factory=dict)
-    """of all devices, by ifindex"""
-    ports: Mapping[str, str] = field(default_factory=dict)
-    """name of each port -> why nothing can be redirected to it; empty if it can"""
-    settings: Settings = field(default_factory=Settings)
-    findings: tuple[str, ...] = ()
-    """of the guard, that concern the port"""
-    neighbour: Details | None = None
-    kernel: Answer | None = None
-    blackhole: str = ""
-    """the route's prefix, if it is known"""
-    option: str = ""
-    """` --netns NAME`, for a command of ours"""
-
-    def name(self, ifindex: int) -> str:
-        return self.names.get(ifindex, f"#{ifindex}")
-
-
 def why(trace: Trace, about: Circumstances) -> list[Reason]:
     """Empty for a packet that is forwarded."""
     if trace.verdict == "forward":
@@ -65,7 +30,7 @@ def why(trace: Trace, about: Circumstances) -> list[Reason]:
 
 
 def _interface(trace: Trace, about: Circumstances) -> str:
-    return about.name(trace.ifindex) if trace.ifindex else about.port
+    return about.name(trace.ifindex) if trace.ifindex else about.owner or about.port
 
 
 def _family(trace: Trace) -> str:
@@ -136,35 +101,53 @@ def _too_big(trace: Trace, about: Circumstances) -> list[Reason]:
         return [Reason("a datagram of more than 65,535 bytes")]
     device = about.name(trace.way.hop.ifindex)
     if trace.datagram_len > trace.way.mtu:
-        return [
-            Reason(f"{size}, the MTU of {device} is {trace.way.mtu}", f"ip link set {device} mtu {trace.datagram_len}")
-        ]
+        return [_over_the_mtu(trace, trace.way, size, device, about)]
     mtu = f" ({matched.mtu})" if matched and matched.mtu else ""
     return [Reason(f"{size}, more than the `mtu`{mtu} of a route to there, which the kernel heeds")]
 
 
+def _over_the_mtu(trace: Trace, way: Way, size: str, device: str, about: Circumstances) -> Reason:
+    if not about.way_out or about.way_out == device or way.mtu >= about.egress_mtu:
+        return Reason(f"{size}, the MTU of {device} is {way.mtu}", f"ip link set {device} mtu {trace.datagram_len}")
+    # The port, which takes four bytes more than its MTU: one tag, not two.
+    second = TAG_LEN if way.tags >> 16 else 0
+    tags = ", which has room for one tag, and here are two" if second else ""
+    return Reason(
+        f"{size}, and by the port {about.way_out} of {device} go {way.mtu}{tags}",
+        f"ip link set {about.way_out} mtu {trace.datagram_len + second}",
+    )
+
+
 def _vlan_tag(trace: Trace, about: Circumstances) -> list[Reason]:
     tags = about.head.tags
+    words = ", then ".join(f"{protocol} {vid}" for protocol, vid in tags)
     if any(vid == 0 for _, vid in tags):
         return [Reason("a priority tag (VLAN id 0), which is the kernel's")]
-    words = ", then ".join(f"{protocol} {vid}" for protocol, vid in tags)
+    if len(tags) > MAX_TAGS:
+        return [Reason(f"more than {MAX_TAGS} tags: {words}")]
+    if about.vlan:
+        slow = about.slow or "the program does not know it yet"
+        return [Reason(f"{words}: frames of {about.owner} are not on the fast path: {slow}")]
+    below = about.owner or about.port
     if len(tags) > 1:
-        return [Reason(f"the tags {words} belong to no interface on {about.port}")]
+        return [Reason(f"the tags {words} belong to no interface on {below}")]
     protocol, vid = tags[0] if tags else ("802.1Q", 0)
-    name = f"{about.port}.{vid}"
-    if name in about.names.values():
-        return [Reason(f"{words}: frames of {name} are not on the fast path")]
     return [
         Reason(
-            f"the tag {words} belongs to no interface on {about.port}",
-            f"ip link add link {about.port} name {name} type vlan protocol {protocol} id {vid}",
+            f"the tag {words} belongs to no interface on {below}",
+            f"ip link add link {below} name {below}.{vid} type vlan protocol {protocol} id {vid}",
         )
     ]
 
 
 def _not_ours(trace: Trace, about: Circumstances) -> list[Reason]:
     mac = f", which is {about.mac}" if about.mac else ""
-    return [Reason(f"the frame is for {about.head.destination_mac}, not for {_interface(trace, about)}'s own MAC{mac}")]
+    bridged = f": what its hosts send to each other is bridged by {about.bridge}" if about.bridge else ""
+    return [
+        Reason(
+            f"the frame is for {about.head.destination_mac}, not for {_interface(trace, about)}'s own MAC{mac}{bridged}"
+        )
+    ]
 
 
 def _martian(trace: Trace, about: Circumstances) -> list[Reason]:
@@ -195,15 +178,45 @@ def _egress_unavailable(trace: Trace, about: Circumstances) -> list[Reason]:
     if not hop:
         return [Reason("it cannot leave by the device that the FIB names")]
     device = about.name(hop.ifindex)
-    if device not in about.ports:
-        return [Reason(f"it leaves by {device}, which is no port", f"xdprouter attach{about.option} {device}")]
-    if about.ports[device]:
-        return [Reason(f"nothing can be redirected to {device}: {about.ports[device]}")]
-    return [Reason(f"{device} takes no frames of several buffers, and this one has {trace.frame_len} bytes")]
+    if about.egress_slow:
+        return [Reason(f"it leaves by {device}, which is not on the fast path: {about.egress_slow}")]
+    port = about.way_out if trace.way and about.way_out else device
+    if port not in about.ports:
+        return [Reason(f"it leaves by {port}, which is no port", f"xdprouter attach{about.option} {port}")]
+    by = f" of {device}" if port != device else ""
+    if about.ports[port]:
+        return [Reason(f"nothing can be redirected to the port {port}{by}: {about.ports[port]}")]
+    return [Reason(f"{port}{by} takes no frames of several buffers, and this one has {trace.frame_len} bytes")]
 
 
 def _unknown_port(trace: Trace, about: Circumstances) -> list[Reason]:
+    if about.slow:
+        return [Reason(f"{about.owner} is not on the fast path: {about.slow}")]
+    if about.ports.get(about.port):
+        return [Reason(f"the port {about.port} is not served: {about.ports[about.port]}")]
     return [Reason(f"{about.port} is no port", f"xdprouter attach{about.option} {about.port}")]
+
+
+def _bridge(trace: Trace, about: Circumstances) -> list[Reason]:
+    bridge, host, member = about.bridge or "the bridge", about.bridged_mac or "the host", about.learned_on
+    if trace.fib_code is not None:
+        if member and member not in about.ports:
+            return [
+                Reason(
+                    f"{host} is behind {member} of {bridge}, which is no port",
+                    f"xdprouter attach{about.option} {member}",
+                )
+            ]
+        return [Reason(f"{bridge} has yet to learn behind which member {host} is: the kernel floods")]
+    if not member:
+        return [Reason(f"{bridge} has yet to learn {host}: the kernel, which sees this frame, learns it")]
+    if member != about.port:
+        return [
+            Reason(f"{bridge} knows {host} on {member}, not on {about.port}: the kernel has to learn that it moved")
+        ]
+    return [
+        Reason(f"{host} is due to be seen by {bridge} again, which would forget it otherwise; then it is fast again")
+    ]
 
 
 def _guarded(trace: Trace, about: Circumstances) -> list[Reason]:
@@ -270,6 +283,7 @@ _BY_VERDICT: Mapping[str, Callable[[Trace, Circumstances], list[Reason]]] = {
     "pass_unknown_port": _unknown_port,
     "pass_guarded": _guarded,
     "pass_reverse_path": _reverse_path,
+    "pass_bridge": _bridge,
     "pass_unsure": _unsure,
     "pass_fib_refused": _fib_refused,
     "pass_fib_other": _fib_other,

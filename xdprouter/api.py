@@ -64,9 +64,9 @@ class ExplainRequest:
     frame: str
     """a whole Ethernet frame without FCS, in hexadecimal digits"""
     port: str = ""
-    """that it comes in on; empty: the daemon finds out"""
+    """or VLAN interface, bond or bridge that it comes in by; empty: the daemon finds out"""
     own_mac: bool = False
-    """put the port's own MAC in place of the frame's destination"""
+    """the frame is made from addresses: give it the MAC of the interface, the tags too if it has none, and the sender's MAC"""
 
 
 @dataclass(frozen=True)
@@ -392,6 +392,10 @@ class ExplainedPort:
     ifindex: int
     chosen: str
     """how it was found: given, destination MAC, only port, or way back to the source"""
+    interface: str
+    """that was given or found; other than `name` where that carries its frames: a VLAN, a bridge, a bond"""
+    member: str
+    """why this member of a bridge or bond: has learned the sender, active, or any; empty: it is none"""
 
 
 @dataclass(frozen=True)
@@ -415,6 +419,8 @@ class ExplainedPacket:
     tos: int | None
     ttl: int | None
     datagram_bytes: int | None
+    vrf: str | None
+    """that the interface is in"""
 
 
 @dataclass(frozen=True)

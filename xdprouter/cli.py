@@ -2,10 +2,9 @@
 """The command line. The parser is the one source of --help, of the man pages and of shell completion."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from xdprouter import __version__, api, config
+from xdprouter import __version__, api, config, stdout
 from xdprouter.errors import UsageError, XdprouterError
 from xdprouter.instance import Instance
 
@@ -16,14 +15,17 @@ EXIT_CODES = "Exit codes: 0 good, 1 failed, 2 usage or configuration, 3 no daemo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = make_parser().parse_args(arguments)
     try:
+        with stdout.taken():
+            args = make_parser().parse_args(arguments)
+            if args.command is not _run:
+                stdout.check_open()
+                return args.command(args)
         return args.command(args)
     except XdprouterError as error:
-        print(f"xdprouter: {error}", file=sys.stderr)
+        stdout.complain(f"xdprouter: {error}")
         return error.exit_code
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away: nothing to tell, and no traceback at exit
         return 1
     except KeyboardInterrupt:
         return 130
@@ -99,6 +101,7 @@ def _asking(commands, name: str, function, text: str) -> argparse.ArgumentParser
 def _run(args: argparse.Namespace) -> int:
     from xdprouter import log
 
+    stdout.occupy_standard_streams()
     log.configure(args.verbose)
     instance = Instance(args.netns)
     settings = _settings(args)

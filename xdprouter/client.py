@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 from xdprouter import api, wire
-from xdprouter.errors import NoDaemon, UsageError, XdprouterError
+from xdprouter.errors import NoAnswer, NoDaemon, UsageError, XdprouterError
 from xdprouter.instance import Instance
 
 TIMEOUT_MS = 10_000
@@ -21,7 +21,7 @@ def ask(instance: Instance, request: api.Request) -> dict:
         sock.connect(f"ipc://{instance.socket}")
         sock.send(wire.encode_request(request))
         if not sock.poll(TIMEOUT_MS):
-            raise XdprouterError(f"the daemon of instance {instance.name} did not answer in {TIMEOUT_MS // 1000} s")
+            raise NoAnswer(f"the daemon of instance {instance.name} did not answer in {TIMEOUT_MS // 1000} s")
         try:
             return wire.decode_reply(sock.recv())
         except api.ApiError as error:
@@ -29,8 +29,8 @@ def ask(instance: Instance, request: api.Request) -> dict:
 
 
 def check_listening(instance: Instance, path: Path) -> None:
-    """Raises NoDaemon or XdprouterError: pyzmq would wait for ever for a socket that nobody serves."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    """Raises NoDaemon, NoAnswer or XdprouterError: pyzmq would wait for ever for a socket that nobody serves."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
@@ -39,6 +39,8 @@ def check_listening(instance: Instance, path: Path) -> None:
             raise NoDaemon(
                 f"no daemon in instance {instance.name}: start one with `xdprouter run{option} -i PORT`"
             ) from None
+        except BlockingIOError:
+            raise NoAnswer(f"the daemon of instance {instance.name} does not answer: too many wait for it") from None
         except PermissionError:
             raise XdprouterError(
                 f"not allowed to use {path}: be root, or a member of the daemon's control_group"

@@ -70,6 +70,6 @@ def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 def _completed(action: argparse.Action) -> str:
     """What of _LOOK_UPS an option or argument takes."""
-    if action.metavar == "PORT":
+    if action.metavar in ("PORT", "DEV"):
         return "ports"
     return {"netns": "namespaces", "mode": "modes"}.get(action.dest, "")

@@ -4,6 +4,7 @@
 XdprouterError (1: failed)
  +-- UsageError (2: usage or configuration)
  |    +-- WrongValue (in a configuration)
+ +-- NoAnswer   (1: a daemon that does not answer in time)
  +-- NoDaemon   (3: no daemon in this instance)
 """
 
@@ -22,6 +23,10 @@ class WrongValue(UsageError):
     def __init__(self, message: str, *at: str | int):
         super().__init__(message)
         self.at = at
+
+
+class NoAnswer(XdprouterError):
+    pass
 
 
 class NoDaemon(XdprouterError):

@@ -31,6 +31,7 @@ class Subscriber:
         self._ready: deque[dict] = deque()
         self._last: tuple[int, int] | None = None
         self._away = False
+        self._heard_at = 0.0
         self.in_force = False
 
     def __enter__(self) -> Self:
@@ -38,6 +39,7 @@ class Subscriber:
             self._check_waiting()
         else:
             client.check_listening(self._instance, self._instance.events_socket)
+        self._heard_at = time.monotonic()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -50,6 +52,12 @@ class Subscriber:
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._watch, zmq.POLLIN)
         return self
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the daemon was heard last, if it is there: it says something every second (publisher.ALIVE_S),
+        unless it is stopped or stuck. 0 while there is none. True after `next` has returned None."""
+        return 0.0 if self._away else time.monotonic() - self._heard_at
 
     def __exit__(self, *_) -> None:
         self._socket.disable_monitor()
@@ -99,6 +107,7 @@ class Subscriber:
 
     def _take(self, message: dict) -> None:
         self.in_force = True
+        self._heard_at = time.monotonic()
         alive = message["kind"] == events.Alive.KIND
         pid, seq = message["pid"], message["seq"]
         if self._last is not None and self._last[0] == pid:
@@ -112,6 +121,7 @@ class Subscriber:
     def _read_connection(self) -> None:
         while self._watch.poll(0):
             gone = recv_monitor_message(self._watch)["event"] == zmq.EVENT_DISCONNECTED
+            self._heard_at = time.monotonic()
             if gone != self._away:
                 self._read()  # what it had still to say comes first
                 self._away = gone

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.dataplane import Dataplane
+from controlplane.explain import Explainer
 from controlplane.pins import PinDirectory
 from tests.bpf import links
 from tests.bpf.links import Links
@@ -84,6 +85,15 @@ def fib_refused(namespace, tmp_path_factory) -> Iterator[Router]:
 def fib_other(addressless, tmp_path_factory) -> Iterator[Router]:
     """Its FIB lookups ask for a source address (BPF_FIB_LOOKUP_SRC), which the router never does."""
     yield from _router(addressless, tmp_path_factory, "-DFIB_LOOKUP_FLAGS=(1<<4)")
+
+
+@pytest.fixture(scope="module")
+def explainers() -> Iterator[dict]:
+    """By router: each compiles its variant once."""
+    made: dict[Router, Explainer] = {}
+    yield made
+    for explainer in made.values():
+        explainer.close()
 
 
 @pytest.fixture

@@ -207,9 +207,12 @@ class Links(Router):
     devices = DEVICES
 
     def run(self, frame: bytes, ingress: str = "in0") -> tuple[int, bytes]:
-        """With a daemon that listens: without one the copy of the FDB is not believed."""
-        self.dataplane.cache.renew()
+        self.beat()
         return super().run(frame, ingress)
+
+    def beat(self) -> None:
+        """Listen: without a daemon that does the copy of the FDB is not believed."""
+        self.dataplane.cache.renew()
 
     def describe(self) -> None:
         for name, device in DEVICES.items():

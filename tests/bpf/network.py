@@ -274,6 +274,9 @@ class Router:
         with self.ns.entered():
             return self.dataplane.test_run(frame, self.indexes[ingress])
 
+    def beat(self) -> None:
+        """What a daemon would have to do now and then."""
+
     def grant(self, key: Key) -> None:
         """Everything announced so far is in force: packets may be answered from the cache, under this key."""
         cache = self.dataplane.cache

@@ -5,138 +5,27 @@ What the program itself must do is in test_packet_table.py; here it is the oracl
 """
 
 import ctypes as ct
-import os
 import socket
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane import compiler, source
-from controlplane.cache_key import Key
 from controlplane.errors import DataplaneError
-from controlplane.explain import ACTIONS, LARGEST_FRAME, AdjacencyLayout, Explainer, ExplanationLayout, Step, Traces
+from controlplane.explain import LARGEST_FRAME, AdjacencyLayout, ExplanationLayout, Step
 from controlplane.program import Program
 from tests import packets
-from tests.bpf.network import Router, destination, rise
+from tests.bpf.explaining import CPU, MAPS, agree, changed, contents, explain, explained, leased
+from tests.bpf.network import destination
 from tests.bpf.test_cached_packet_table import KEYS, with_keys
 from tests.bpf.test_packet_table import ENCAP, SHARED_TABLES, TRUNCATED, Case, described
 
-CPU = min(os.sched_getaffinity(0))
 pytestmark = pytest.mark.usefixtures("one_cpu")
 ALL_FEATURES = ("-DFEATURE_VLAN=1", "-DFEATURE_UPPER=1", "-DFEATURE_BRIDGE=1", "-DFEATURE_VRF=1")
 
 
-@pytest.fixture(scope="module")
-def explainers() -> Iterator[dict]:
-    """By router: each compiles its variant once."""
-    made: dict[Router, Explainer] = {}
-    yield made
-    for explainer in made.values():
-        explainer.close()
-
-
-def explain(explainers: dict, router: Router, frame: bytes, ingress: str) -> Traces:
-    if router not in explainers:
-        explainers[router] = router.dataplane.explainer()
-        explained(explainers[router], router, frame, ingress)  # compiles, for longer than a lease
-    return explained(explainers[router], router, frame, ingress)
-
-
-def explained(explainer: Explainer, router: Router, frame: bytes, ingress: str = "in0") -> Traces:
-    with router.ns.entered():
-        return explainer.run(router.dataplane.program, frame, router.indexes[ingress])
-
-
-def live(router: Router, frame: bytes, ingress: str) -> tuple[str, str, bytes, set[int], int]:
-    """(verdict, action, frame afterwards, FIB codes, cache hits) of the running program"""
-    before = router.counters()
-    action, after = router.run(frame, ingress)
-    counted = rise(before, router.counters()).values()
-    (verdict,) = {name for counters in counted for name in counters.ingress}
-    codes = {code for counters in counted for code in counters.fib_codes}
-    return verdict, ACTIONS[action], after, codes, sum(counters.cache_hits for counters in counted)
-
-
-class Lapsed(Exception):
-    """The cache's lease ran out while something was asked of it: the machine is busy, and all begins anew."""
-
-
-def agree(explainers: dict, router: Router, frame: bytes, ingress: str, key: Key | None = None) -> None:
-    """Explained, run, explained and run again: with a cache, the second time it may answer."""
-    if router not in explainers:
-        explain(explainers, router, frame, ingress)
-    for _ in range(50):
-        try:
-            for turn in range(2):
-                agree_once(explainers, router, frame, ingress, key, turn)
-            return
-        except Lapsed:
-            router.dataplane.cache.invalidate()
-    raise AssertionError("the machine is too busy for a lease")
-
-
-def agree_once(explainers: dict, router: Router, frame: bytes, ingress: str, key: Key | None, turn: int) -> None:
-    before = contents(router)
-    traces = leased(router, key, lambda: explain(explainers, router, frame, ingress))
-    assert changed(before, contents(router)) == set()
-    verdict, action, after, codes, hits = leased(router, key, lambda: live(router, frame, ingress))
-    trace = traces.cached[CPU]
-    told = (turn, trace.verdict, trace.action, trace.frame, _counted(trace.fib_code))
-    assert told == (turn, verdict, action, after, codes)
-    assert (Step.HIT in trace.steps) == bool(hits)
-    plain = traces.plain
-    assert (plain.verdict, plain.action, plain.frame, plain.way) == (verdict, action, after, trace.way)
-    assert not plain.steps & (Step.LEASED | Step.FOUND | Step.HIT)
-    assert not traces.differ
-
-
-def leased(router: Router, key: Key | None, act):
-    """With a key, what `act` returns while the cache's lease ran from its beginning to its end."""
-    if key is not None:
-        router.grant(key)
-    out = act()
-    if key is not None and not router.dataplane.cache.lease_ok:
-        raise Lapsed
-    return out
-
-
-def _counted(code: int | None) -> set[int]:
-    return set() if code is None else {source.limits()["FIB_CODE_NEGATIVE"] if code < 0 else code}
-
-
 # --- nothing changes --------------------------------------------------------------------------------
-
-
-def contents(router: Router) -> dict[str, bytes]:
-    """Every map of the running program, byte by byte."""
-    dataplane = router.dataplane
-    out = {name: bytes(dataplane._memory.view(name)[:]) for name in dataplane._memory.sizes}
-    for name in MAPS:
-        table = dataplane._tables[name.encode()]
-        if name in ("counters", "vrf_counters"):
-            rows = {bytes(key): b"".join(map(bytes, table[key])) for key in _used(router, table, name)}
-        else:
-            rows = {bytes(key): bytes(leaf) for key, leaf in table.items()}
-        out[name] = repr(sorted(rows.items())).encode()
-    return out
-
-
-def _used(router: Router, table, name: str) -> list:
-    return [ct.c_int(slot) for slot in ([0, *router.slots.values()] if name == "counters" else [0, 1])]
-
-
-MAPS = (
-    "counters", "vrf_counters", "next_hops", "interfaces", "tagged_interfaces", "fdb", "own_sources", "narrow_routes4",
-    "narrow_routes6", "blackholes4", "blackholes6", "settings", "known_neighbours",
-)  # fmt: skip
-CLOCKED = {"coherence"}
-"""Moves with the lease"""
-
-
-def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
-    return {name for name in before if before[name] != after[name]} - CLOCKED
 
 
 def test_what_the_program_does_is_seen_in_the_maps(cached_router):

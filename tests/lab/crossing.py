@@ -200,6 +200,10 @@ class Crossing:
             pass
         return [found[place] for place in sorted(found)]
 
+    def receives(self, frame: bytes) -> bool:
+        """Whether exactly this frame arrives at one of the target's ends."""
+        return any(wire.expect(1, lambda found: found == frame) for wire in self._receivers)
+
     def nothing_of(self, frames: list[bytes], timeout_s: float = 0.5) -> None:
         """None of these arrives, in any shape."""
         for frame in frames:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A bridge with addresses, routed: what is for its MAC is forwarded, what is bridged stays the kernel's."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,13 @@ import pytest
 from pyroute2 import IPRoute
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
+from scapy.utils import wrpcap
 
 from lab import namespace
 from lab.lab import Lab
 from lab.topology import load
 from lab.wait import wait_until
+from tests.lab.command import xdprouter
 from tests.lab.conftest import Router
 from tests.lab.wire import Wire, mac
 
@@ -215,3 +218,76 @@ def test_a_rule_of_the_bridge_family_keeps_it_off_the_fast_path(bridged):
 def _member_of(bridged: Bridged, host: str) -> int:
     found = bridged.ipr.get_neighbours(family=7)
     return next((e["ifindex"] for e in found if e.get("NDA_LLADDR") == host and e.get("NDA_MASTER")), 0)
+
+
+# --- explain ----------------------------------------------------------------------------------------
+
+
+def explain(bridged: Bridged, *arguments: str) -> dict:
+    done = xdprouter("explain", "--netns", bridged.ns, "--json", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def test_explain_by_the_bridge_is_as_the_wire(bridged, tmp_path):
+    """Without a port: the member is where the sender was learned; the very frame, sent, arrives as it was told."""
+    router = bridged.start()
+    is_fast(bridged, router, "h1", "10.2.0.2", "left")
+    is_fast(bridged, router, "h3", "10.1.0.2", "member2")
+    for arguments in ((), ("--iif", "br0")):
+        said = explain(bridged, "10.2.0.3", "10.1.0.2", "--size", "60", *arguments)
+        port = said["port"]
+        assert (port["name"], port["interface"], port["member"]) == ("member2", "br0", "has learned the sender")
+        assert (said["packet"]["interface"], said["verdict"]) == ("br0", "forward")
+        assert said["packet"]["source_mac"] == mac(bridged.lab.ns("h3"), "eth0")
+        assert said["packet"]["destination_mac"] == mac(bridged.ns, "br0")
+    arrives_as_told(bridged, router, said, "h3", "h1", "member2")
+    said = explain(bridged, "10.1.0.2", "10.2.0.2", "--size", "60")
+    egress = said["egress"]
+    assert (said["port"]["name"], egress["device"], egress["port"]) == ("left", "br0", "member1")
+    arrives_as_told(bridged, router, said, "h1", "h2", "left")
+
+
+def arrives_as_told(bridged: Bridged, router: Router, said: dict, sender: str, receiver: str, port: str) -> None:
+    before = router.verdict(said["verdict"], port)
+    with Wire(bridged.lab.ns(sender), "eth0") as source, Wire(bridged.lab.ns(receiver), "eth0") as sink:
+        source.send(bytes.fromhex(said["frame"]))
+        after = bytes.fromhex(said["frame_after"])
+        assert sink.expect(1, lambda frame: frame == after), "it does not arrive as it was told"
+    wait_until(lambda: router.verdict(said["verdict"], port) > before, SOON_S, f"one more {said['verdict']}")
+
+
+def test_explain_of_what_a_bridge_has_not_learned(bridged, tmp_path):
+    router = bridged.start()
+    is_fast(bridged, router, "h1", "10.2.0.2", "left")
+    frame = Ether(src="02:00:00:00:77:01", dst=mac(bridged.ns, "br0")) / IP(src="10.2.0.9", dst="10.1.0.2") / UDP()
+    capture = str(tmp_path / "one.pcap")
+    wrpcap(capture, [Ether(bytes(frame))])
+    said = explain(bridged, "--pcap", capture, "--iif", "br0")
+    assert (said["verdict"], said["port"]["member"]) == ("pass_bridge", "any")
+    assert "br0 has yet to learn 02:00:00:00:77:01" in said["reasons"][0]["text"]
+    with Wire(bridged.lab.ns("h2"), "eth0") as wire:
+        wire.send(bytes(frame))
+    learned = wait_until(
+        lambda: (now := explain(bridged, "--pcap", capture, "--iif", "br0"))["verdict"] == "forward" and now,
+        SOON_S, "the bridge to learn",
+    )  # fmt: skip
+    assert (learned["port"]["name"], learned["port"]["member"]) == ("member1", "has learned the sender")
+    # The same sender elsewhere: it has moved, and the kernel has to see that.
+    said = explain(bridged, "--pcap", capture, "--iif", "member2")
+    assert said["verdict"] == "pass_bridge"
+    assert "knows 02:00:00:00:77:01 on member1, not on member2" in said["reasons"][0]["text"]
+    # Between hosts of the bridge.
+    between = bytes.fromhex(mac(bridged.lab.ns("h3"), "eth0").replace(":", "")) + bytes(frame)[6:]
+    wrpcap(capture, [Ether(between)])
+    said = explain(bridged, "--pcap", capture, "--iif", "member1")
+    assert said["verdict"] == "pass_not_ours" and "is bridged by br0" in said["reasons"][0]["text"]
+
+
+def test_explain_of_a_bridge_that_is_not_served(bridged):
+    router = bridged.start()
+    bridged.ipr.link("set", index=bridged.bridge, kind="bridge", br_ageing_time=1000)
+    wait_until(lambda: bridged.interface(router, "br0")["state"] != "active", SOON_S, "its ageing time to be seen")
+    said = explain(bridged, "10.2.0.3", "10.1.0.2", "--iif", "br0")
+    assert (said["path"], said["packet"]["interface"]) == ("slow", None)
+    assert said["reasons"][0]["text"] == "br0 is not on the fast path: its ageing time is below 30 s"

@@ -5,6 +5,7 @@ import asyncio
 import grp
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -312,6 +313,42 @@ def test_monitor_follows_from_one_daemon_to_the_next(two_hosts, r1, monitor):
     assert seen.index("daemon") < seen.index("disconnected") < seen.index("connected")
 
 
+FROZEN_S = 8.0
+"""A silent daemon is told of well within this, and that it is back"""
+
+
+def test_monitor_tells_of_a_frozen_daemon_and_of_its_return(two_hosts, r1, monitor):
+    child = monitor(r1, "--json")
+    first_line(two_hosts, child)
+    os.set_blocking(child.stderr.fileno(), False)
+    pid = r1.status()["pid"]
+    for _ in range(2):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            line = wait_until(child.stderr.readline, FROZEN_S, "a line about its silence")
+            assert f"the daemon of instance {r1.instance.name} has said nothing for " in line
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        line = wait_until(child.stderr.readline, FROZEN_S, "a line about its return")
+        assert line == f"xdprouter: the daemon of instance {r1.instance.name} is heard again\n"
+    first_line(two_hosts, child)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(BOUND_S) == 0
+
+
+def test_monitor_of_a_daemon_that_is_frozen_already(two_hosts, r1, monitor):
+    pid = r1.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        child = monitor(r1)
+        os.set_blocking(child.stderr.fileno(), False)
+        assert "has said nothing for" in wait_until(child.stderr.readline, BOUND_S, "a line about its silence")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "is heard again" in wait_until(child.stderr.readline, FROZEN_S, "a line about its return")
+    assert "port right has mtu 140" in first_line(two_hosts, child)
+
+
 # --- top --------------------------------------------------------------------------------------------
 
 
@@ -333,6 +370,10 @@ def test_top_shows_a_router_at_work_and_survives_a_restart(two_hosts, r1):
         columns = next((line.split() for line in screen if line.startswith("left ")), [])
         return columns[1:2] == ["active"] and 50 < float(columns[2].replace("k", "e3")) < 500
 
+    def unanswered(screen: list[str]) -> int:
+        found = re.search(r"no answer for (\d+) s", screen[0])
+        return int(found[1]) if found else 0
+
     async def script() -> None:
         async with app.run_test(size=SIZE) as pilot:
             await until(pilot, fast, "the rate of port left")
@@ -344,6 +385,14 @@ def test_top_shows_a_router_at_work_and_survives_a_restart(two_hosts, r1):
             await until(pilot, lambda screen: any(line.startswith("left  guarded") for line in screen), "the guard")
             await until(pilot, lambda screen: any("guard all ports: found" in line for line in screen), "the event")
             await asyncio.to_thread(nft, two_hosts, "delete table ip t")
+            pid = r1.status()["pid"]
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                for seconds in (4, 12):  # also after the client has given up, and asked again
+                    await until(pilot, lambda screen, n=seconds: unanswered(screen) >= n, f"{seconds} s of silence")
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            await until(pilot, lambda screen: "in sync" in screen[0] and fast(screen), "the daemon to answer again")
             await asyncio.to_thread(instance.stop, two_hosts.directory("r1"))
             await until(pilot, lambda screen: "no daemon; waiting for it" in screen[0], "the daemon's absence")
             await asyncio.to_thread(instance.start, two_hosts.ns("r1"), ["left", "right"], two_hosts.directory("r1"))

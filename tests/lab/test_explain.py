@@ -321,6 +321,30 @@ def test_a_packet_from_addresses(lab, probe):
     assert command(lab, H1[4], H2[4], "--vlan", "100")["verdict"] == "pass_vlan_tag"
 
 
+def test_a_device_that_is_no_port(lab, probe, r1):
+    """The kernel takes what comes in there, and the answer says so."""
+    probe.ip("link add mgmt type veth peer name mgmtp")
+    probe.ip("link set mgmt up")
+    try:
+        said = command(lab, H1[4], H2[4], "--iif", "mgmt")
+        assert (said["verdict"], said["path"]) == ("pass_unknown_port", "slow")
+        assert (said["port"]["name"], said["port"]["chosen"], said["frame_after"]) == ("mgmt", "given", said["frame"])
+        assert said["reasons"] == [
+            {"text": "mgmt is no port", "remedy": f"xdprouter attach --netns {lab.ns('r1')} mgmt"}
+        ]
+        assert said["kernel"]["command"].endswith(" iif mgmt")
+        # The kernel reaches a source there: that is where such a packet comes in.
+        probe.ip("addr add 10.99.0.1/24 dev mgmt")
+        assert command(lab, "10.99.0.2", H2[4])["port"]["name"] == "mgmt"
+        done = xdprouter("explain", "--netns", lab.ns("r1"), H1[4], H2[4], "--iif", "lo")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            "xdprouter: lo is no Ethernet device, so it is not on the fast path: what comes in there is the kernel's\n"
+        )
+    finally:
+        probe.ip("link del mgmt")
+
+
 def test_the_text(lab, probe):
     done = xdprouter("explain", "--netns", lab.ns("r1"), H1[4], H2[4])
     assert (done.returncode, done.stderr) == (0, "")
@@ -340,7 +364,7 @@ def test_bad_input_is_one_line(lab, r1, tmp_path):
         (("--pcap", str(tmp_path / "absent.pcap")), 2, "absent.pcap: No such file"),
         (("--pcap", str(tmp_path / "none.pcap")), 2, "is no capture"),
         (("--pcap", two, "--packet", "3"), 2, "has no packet 3: 2 are in it"),
-        ((H1[4], H2[4], "--iif", "eth9"), 1, "nothing comes in on eth9: it is no port (there are: left, right)"),
+        ((H1[4], H2[4], "--iif", "eth9"), 1, "there is no device eth9 here (ports: left, right)"),
         (("192.0.2.1", H2[4]), 1, "which port does it come in on?"),
     ):
         done = xdprouter("explain", "--netns", lab.ns("r1"), *arguments)

@@ -124,6 +124,72 @@ def test_restarts_lose_no_packet_and_no_count(router):
     assert counted(router)["in0 forward"] >= traffic.sent
 
 
+def traces(router: Site) -> dict:
+    """What the ports, VRFs, next hops, blackholes and the cache have counted."""
+
+    def counted_for_hops() -> bool:
+        """Which the keeper reads now and then."""
+        hops = router.ask(api.NeighboursRequest())["neighbours"]
+        return sum(hop["packets"] for hop in hops) == sum(p["egress"]["packets"] for p in router.status()["ports"])
+
+    wait_until(counted_for_hops, 30, "the keeper's next round")
+    status = router.status()
+    ports = [
+        {key: port[key] for key in ("name", "ingress", "egress", "fib_codes", "cache_hits")} for port in status["ports"]
+    ]
+    hops = router.ask(api.NeighboursRequest())["neighbours"]
+    busiest = router.ask(api.BlackholesRequest())["busiest"]
+    return {
+        "ports": ports, "cache": (status["cache"]["hits"], status["cache"]["misses"]), "vrfs": status["vrfs"],
+        "hops": {hop["address"]: hop["packets"] for hop in hops}, "blackholes": busiest,
+    }  # fmt: skip
+
+
+def test_a_swap_leaves_no_trace(router, newer):
+    """Without traffic all counters are afterwards as they were, whichever version follows on which."""
+    for device in ("in0p", "out0p"):
+        network.ip(router.ns, f"link set {device} arp off")
+    router.start()
+    swallow(router, 10)
+    with flood(router) as traffic:
+        traffic.carry(1000)
+        traffic.stop()
+    pins = router.instance.directory / "bpf" / "twins"
+    for root in (ROOT, newer, ROOT):
+        program = str(router.status()["program_id"])
+        wait_until(lambda program=program: (pins / program).exists(), 30, "the twin to be left")
+        before = traces(router)
+        router.end()
+        router.start(root=root)
+        assert str(router.status()["program_id"]) != program
+        assert router.status()["last_swap"]["result"] == "done"
+        assert traces(router) == before
+    wait_until(lambda: len(list(pins.glob("*"))) == 1, 30, "the other twins to go")
+
+
+def test_a_program_without_a_twin_is_tried_itself(router, tmp_path):
+    """As one of a version that leaves none: it still tells a bad one from a good one."""
+    router.start()
+    pins = router.instance.directory / "bpf" / "twins"
+    wait_until(lambda: list(pins.glob("*")), 30, "the twin to be left")
+    router.end()
+    for path in pins.glob("*"):
+        path.unlink()
+    bad = other_version.make(tmp_path / "bad", ("bpf/rewrite.h", r"\t\tdecrement_ttl\(header\);", "\t\t;"))
+    old = xdp(router.ns, "in0")["prog"]["id"]
+    router.start()
+    with flood(router) as traffic:
+        traffic.carry(1000)
+        traffic.stop()
+    assert xdp(router.ns, "in0")["prog"]["id"] != old
+    router.end()
+    for path in pins.glob("*"):
+        path.unlink()
+    with pytest.raises(Exception, match="the new program was not taken") as caught:
+        router.start(root=bad)
+    assert "with different bytes" in str(caught.value)
+
+
 def test_a_start_killed_before_the_swap_is_taken_up_by_either_version(router, newer):
     """The newer version dies with its maps made and the old program still in the links."""
     router.start()

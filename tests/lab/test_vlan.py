@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """VLANs: what bears a tag in and another, or none, out; and VLAN interfaces that come, go and change under traffic."""
 
+import json
 import struct
+import subprocess
 from contextlib import ExitStack
 
 import pytest
 
 from lab import namespace
 from lab.wait import wait_until
+from tests.lab.command import xdprouter
 from tests.lab.conftest import Router
 from tests.lab.crossing import TRUTH_S, Side, crossing, dot1q, interface, ip, is_gone, shows
 from tests.lab.wire import Wire, stream
@@ -67,6 +70,66 @@ def test_priority_and_dei_are_not_carried_over(lab, r1):
         way.send(frame[:14] + struct.pack("!H", tci | PRIORITY_AND_DEI) + frame[16:])
         assert way.arrived([expected]) == [expected]
         assert r1.verdict("forward", "trunk") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        pytest.param(H1, ISP, id="another tag"),
+        pytest.param(H2, UNTAGGED, id="off"),
+        pytest.param(UNTAGGED, H2, id="on"),
+    ],
+)
+def test_explain_is_as_the_wire(lab, r1, source, target):
+    """By the interface, by its port with the tag, and by the way back alone: one answer, and the frame is sent as it is told."""
+    for family in (4, 6):
+        with crossing(lab, r1, source, target) as way:
+            way.becomes_fast()
+            addresses = [source.address(family), target.address(family), "--size", "100"]
+            said = explain(lab, *addresses, "--iif", source.interface)
+            assert said["port"]["name"] == source.port and said["port"]["interface"] == source.interface
+            assert said["packet"]["interface"] == source.interface
+            assert said["packet"]["tags"] == [f"802.1Q {vid}" for _, vid in source.tags]
+            assert (said["verdict"], said["egress"]["device"]) == ("forward", target.interface)
+            assert said["egress"]["port"] == target.port
+            assert said["egress"]["tags"] == [f"802.1Q {vid}" for _, vid in target.tags]
+            assert f" iif {source.interface}" in said["kernel"]["command"]
+            assert explain(lab, *addresses)["frame_after"] == said["frame_after"]
+            if source.tags:
+                vid = str(source.tags[0][1])
+                by_port = explain(lab, *addresses, "--iif", source.port, "--vlan", vid)
+                assert (by_port["frame"], by_port["frame_after"]) == (said["frame"], said["frame_after"])
+            before = r1.verdict("forward", source.port)
+            way.send(bytes.fromhex(said["frame"]))
+            assert way.receives(bytes.fromhex(said["frame_after"]))
+            assert r1.verdict("forward", source.port) > before
+
+
+def test_explain_of_a_vlan_that_is_not_served(lab, r1, undo):
+    ip(lab, "r1", "link add link wan name wan.77 type vlan id 77 egress-qos-map 0:3")
+    undo.callback(ip, lab, "r1", "link del wan.77")
+    ip(lab, "r1", "link set wan.77 up")
+    shows(r1, "wan.77", reason="egress-qos-map")
+    said = explain(lab, ISP.address(4), H1.address(4), "--iif", "wan.77")
+    assert (said["port"]["name"], said["verdict"], said["path"]) == ("wan", "pass_vlan_tag", "slow")
+    assert said["reasons"][0]["text"] == (
+        "802.1Q 77: frames of wan.77 are not on the fast path: its egress-qos-map sets priorities"
+    )
+
+
+def explain(lab, *arguments: str) -> dict:
+    """The first one compiles, on an emulated machine for longer than a client waits."""
+
+    def answered() -> subprocess.CompletedProcess | None:
+        try:
+            done = xdprouter("explain", "--netns", lab.ns("r1"), "--json", *arguments)
+        except subprocess.TimeoutExpired:
+            return None
+        return None if "did not answer" in done.stderr else done
+
+    done = wait_until(answered, TRUTH_S, "an answer")
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
 
 
 def test_other_tags_are_the_kernels(lab, r1):

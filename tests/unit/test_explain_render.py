@@ -12,9 +12,23 @@ from xdprouter.explain.render import hexdump, print_explanation
 LOOKUP = api.ExplainedLookup(0, "success", None, "right")
 FORWARD = api.Explanation(
     schema=1,
-    port=api.ExplainedPort("left", 2, "only port"),
+    port=api.ExplainedPort("left", 2, "only port", "left", ""),
     packet=api.ExplainedPacket(
-        "left", 98, "02:00:00:00:00:01", "02:00:00:00:00:02", 0x800, [], "10.1.0.2", "10.2.0.2", 17, 7, 9, 0, 64, 84
+        "left",
+        98,
+        "02:00:00:00:00:01",
+        "02:00:00:00:00:02",
+        0x800,
+        [],
+        "10.1.0.2",
+        "10.2.0.2",
+        17,
+        7,
+        9,
+        0,
+        64,
+        84,
+        None,
     ),
     cache=api.ExplainedCache("recalled", "", "destination", [0, 1], [], False),
     fib=LOOKUP,
@@ -90,3 +104,17 @@ def test_other_tags_make_a_frame_longer():
 def test_a_long_frame_is_cut_in_the_text():
     lines = hexdump(bytes(1500), bytes(1500))
     assert len(lines) == 6 and str(lines[-1]).strip() == "... 1420 bytes more, as they were"
+
+
+def test_an_interface_that_a_port_carries():
+    """Of a bridge it says which member, and why that one."""
+    port = api.ExplainedPort("member1", 3, "given", "br0.40", "has learned the sender")
+    packet = dataclasses.replace(FORWARD.packet, interface="br0.40", tags=["802.1Q 40"], vrf="red")
+    egress = dataclasses.replace(FORWARD.egress, device="wan.100.5", port="wan", tags=["802.1ad 100", "802.1Q 5"])
+    lines = text(port=port, packet=packet, egress=egress)
+    assert lines[1] == "came in on  member1 (ifindex 3), for br0.40, where it has learned the sender, in VRF red"
+    assert lines[2].startswith("packet      802.1Q 40, 10.1.0.2 -> 10.2.0.2")
+    assert lines[6].startswith("leaves by   wan.100.5, by port wan, slot 2, MTU 1500, 802.1ad 100, 802.1Q 5, ")
+    for member, words in (("active", ", an active member"), ("any", ", any member of it"), ("", "")):
+        port = api.ExplainedPort("e0", 3, "given", "bond0", member)
+        assert text(port=port)[1] == f"came in on  e0 (ifindex 3), for bond0{words}; it belongs to left"

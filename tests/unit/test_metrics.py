@@ -205,13 +205,56 @@ def test_the_dashboard_is_promql(tmp_path):
 
 def test_panels_do_not_overlap():
     taken = {}
-    panels = json.loads(DASHBOARD.read_text())["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    for panel in panels:
+    assert len({panel["id"] for panel in panels()}) == len(panels())
+    for panel in panels():
         at = panel["gridPos"]
         for cell in ((x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])):
             assert cell[0] < 24 and cell not in taken, (panel["title"], taken.get(cell))
             taken[cell] = panel["title"]
+
+
+PROMQL = {"sum", "rate", "increase", "by", "and", "or", "unless", "time", "clamp_min", "topk"}
+"""Words of the language that are used"""
+
+
+def panels() -> list[dict]:
+    return json.loads(DASHBOARD.read_text())["panels"]
+
+
+def test_each_panel_says_what_it_is_of_and_in_what():
+    """A unit, `none` too, is chosen; a row is but a headline."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]}
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    titles = [panel["title"] for panel in panels()]
+    assert all(titles) and len(set(titles)) == len(titles)
+    for panel in panels():
+        if panel["type"] == "row":
+            continue
+        assert panel["fieldConfig"]["defaults"].get("unit"), panel["title"]
+        assert panel["datasource"] == source, panel["title"]
+        assert all(target["datasource"] == source for target in panel["targets"]), panel["title"]
+        letters = [target["refId"] for target in panel["targets"]]
+        assert letters and len(set(letters)) == len(letters), panel["title"]
+    used = set(re.findall(r"\$\{?(\w+)", DASHBOARD.read_text())) - {"__rate_interval", "__all", "__interval"}
+    assert used == variables
+
+
+@pytest.mark.parametrize("expression", [pytest.param(text, id=what) for what, text in expressions().items()])
+def test_nothing_else_is_asked_for(expression):
+    """A name that is misspelt at its head would not look like one of ours."""
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(?:by|on|ignoring|without) ?\([^)]*\)', " ", expression)
+    bare = re.sub(r"label_values\((\w+)[^)]*\)", r"\1", bare)
+    names = {name for name in re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*", bare)}
+    assert names - PROMQL <= SAMPLES | {"up"}
+
+
+@pytest.mark.parametrize("expression", [pytest.param(text, id=what) for what, text in expressions().items()])
+def test_rates_are_of_counters_and_only_they(expression):
+    counters = {name for name in SAMPLES if name.endswith("_total")}
+    for name, interval in re.findall(r"\b([a-z_]+)(?:\{[^}]*\})?(\[[^]]*\])?", expression):
+        if name in SAMPLES and not expression.startswith("label_values"):
+            assert bool(interval) == (name in counters), name
 
 
 @promtool

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xdprouter.top import views
 from xdprouter.top.app import TopApp
 from xdprouter.top.model import HISTORY, Model
-from xdprouter.top.source import Away, Happened, Item, Reading
+from xdprouter.top.source import Away, Happened, Item, Reading, Silent
 from xdprouter.top.views import sparkline
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -284,7 +285,7 @@ def test_a_daemon_that_goes_and_comes_back():
         await driver.feed(*BUSY[:2])
         await driver.feed(event("disconnected"), Away("no daemon; waiting for it"))
         screen = driver.screen()
-        assert screen[0].startswith("default  no daemon; waiting for it")
+        assert screen[0].startswith("default  no daemon; waiting for it: what follows is old")
         assert screen[4].startswith("eth0 active"), "what was known last stays"
         assert screen[18].endswith("the daemon has gone away")
         await driver.feed(*BUSY[2:], event("connected"))
@@ -293,6 +294,62 @@ def test_a_daemon_that_goes_and_comes_back():
         assert screen[19].endswith("the daemon is back")
 
     drive(script)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def is_dim(text) -> bool:
+    return any(span.style == "dim" and span.start == 0 and span.end == len(text) for span in text.spans)
+
+
+def test_a_daemon_that_is_silent_is_counted_in_seconds_and_its_values_are_dim():
+    clock = Clock()
+    shown = Model(clock)
+    assert shown.trouble == "asking the daemon"
+    clock.now += 5
+    assert shown.trouble == "no answer for 5 s"
+    for item in BUSY:
+        shown.take(item)
+    drawn = [lambda: views.ports(shown, 79), lambda: views.verdicts(shown, 39, 6), lambda: views.hops(shown, 39, 6)]
+    for seconds, trouble in ((0, ""), (3, ""), (4, "no answer for 4 s"), (75, "no answer for 75 s")):
+        clock.now = 105.0 + seconds
+        assert shown.trouble == trouble
+        assert [is_dim(draw()) for draw in drawn] == [bool(trouble)] * 3
+        assert (trouble + ": what follows is old" in str(views.header(shown, 80, False))) == bool(trouble)
+    shown.take(Away("no daemon; waiting for it"))
+    assert shown.trouble == "no daemon; waiting for it"
+    shown.take(Silent())  # another one, which does not answer
+    assert shown.trouble == "no answer for 75 s"
+    shown.take(BUSY[-1])
+    assert shown.trouble == "" and not is_dim(views.ports(shown, 79))
+
+
+def test_the_screen_gets_old_by_itself():
+    clock = Clock()
+    source = Fed()
+
+    async def run() -> None:
+        app = TopApp(source, Model(clock))
+        async with app.run_test(size=SIZE) as pilot:
+            driver = Driver(app, source, pilot)
+            await driver.feed(*BUSY)
+            assert driver.screen()[0].startswith("default  in sync")
+            clock.now += 30
+            for _ in range(100):
+                await pilot.pause(0.1)
+                if "no answer for 30 s" in driver.screen()[0]:
+                    break
+            assert "no answer for 30 s" in driver.screen()[0]
+            await driver.feed(BUSY[-1])
+            assert driver.screen()[0].startswith("default  in sync")
+
+    asyncio.run(run())
 
 
 def test_the_newest_events_are_at_the_bottom():

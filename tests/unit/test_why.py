@@ -7,13 +7,14 @@ import pytest
 
 from controlplane import frame as heads
 from controlplane import source
+from controlplane.circumstances import Circumstances
 from controlplane.explain import Step, Trace, Way
 from controlplane.interface import InterfaceFlag
 from controlplane.neighbour import FAILED, Details, Owner
 from controlplane.next_hop import NextHop
 from controlplane.route_get import Answer, Route
 from controlplane.settings import Settings
-from controlplane.why import Circumstances, cache_state, fib_code, why
+from controlplane.why import cache_state, fib_code, why
 from tests import packets
 
 HOP = NextHop(3, socket.AF_INET, bytes([10, 0, 1, 2]))
@@ -23,7 +24,7 @@ NAMES = {2: "left", 3: "right"}
 def trace(verdict: str, **fields) -> Trace:
     known = dict(
         steps=Step.CACHE | Step.FIB, verdict=verdict, action="pass", slot=1, ifindex=2, flags=InterfaceFlag(0),
-        frame_len=100, datagram_len=86, tags=0, version=4, protocol=17, sport=1, dport=2, fib_code=0, fib_mtu=0,
+        frame_len=100, datagram_len=86, tags=0, vrf=0, version=4, protocol=17, sport=1, dport=2, fib_code=0, fib_mtu=0,
         fib_hop=HOP, reverse_code=None, reverse_ifindex=0, way=None, frame=b"",
     )  # fmt: skip
     return Trace(**{**known, **fields})
@@ -67,7 +68,7 @@ ROUTE = Route("unicast", "10.9.0.1", ifindex=3)
         (trace("pass_hairpin"), about(), "leaves by left", "net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.left.send_redirects=0"),
         (trace("pass_hairpin", version=6), about(), "always in IPv6", ""),
         (trace("pass_egress_unavailable"), about(ports={"left": ""}, option=" --netns a"), "right, which is no port", "xdprouter attach --netns a right"),
-        (trace("pass_egress_unavailable"), about(ports={"right": "no carrier"}), "redirected to right: no carrier", ""),
+        (trace("pass_egress_unavailable"), about(ports={"right": "no carrier"}), "redirected to the port right: no carrier", ""),
         (trace("pass_egress_unavailable"), about(), "takes no frames of several buffers", ""),
         (trace("pass_guarded"), about(findings=("nft chain x",)), "nft chain x", "guard = \"warn\""),
         (trace("pass_guarded"), about(), "have just changed", ""),
@@ -75,6 +76,22 @@ ROUTE = Route("unicast", "10.9.0.1", ifindex=3)
         (trace("pass_reverse_path", reverse_code=4), about(), "no way back to 10.0.0.9 (not forwarded)", "rp_filter=0"),
         (trace("pass_unsure"), about(), "net.ipv4.fib_multipath_hash_policy is 2", "sysctl -w net.ipv4.fib_multipath_hash_policy=1"),
         (trace("pass_unsure", version=6), about(settings=Settings(hash_policy6=1)), "suppress_prefixlength", ""),
+        (trace("pass_vlan_tag"), about(packets.vlan(packets.udp("10.9.0.1"), 10), owner="left.10", vlan=True, slow="its egress-qos-map sets priorities"), "802.1Q 10: frames of left.10 are not on the fast path: its egress-qos-map", ""),
+        (trace("pass_vlan_tag"), about(packets.vlan(packets.udp("10.9.0.1"), 10), owner="br0"), "belongs to no interface on br0", "ip link add link br0 name br0.10 type vlan protocol 802.1Q id 10"),
+        (trace("pass_vlan_tag"), about(packets.vlan(packets.qinq(packets.udp("10.9.0.1"), 100, 10), 7)), "more than 2 tags: 802.1Q 7, then 802.1ad 100, then 802.1Q 10", ""),
+        (trace("pass_not_ours"), about(packets.udp("10.9.0.1", dst_mac=packets.OTHER_MAC), bridge="br0"), "is bridged by br0", ""),
+        (trace("pass_bridge", fib_code=None), about(bridge="br0", bridged_mac="02::1"), "br0 has yet to learn 02::1", ""),
+        (trace("pass_bridge", fib_code=None), about(bridge="br0", bridged_mac="02::1", learned_on="right"), "knows 02::1 on right, not on left", ""),
+        (trace("pass_bridge", fib_code=None), about(bridge="br0", bridged_mac="02::1", learned_on="left"), "is due to be seen by br0 again", ""),
+        (trace("pass_bridge"), about(bridge="br0", bridged_mac="02::1"), "br0 has yet to learn behind which member 02::1 is", ""),
+        (trace("pass_bridge"), about(bridge="br0", bridged_mac="02::1", learned_on="tap0", option=" --netns a"), "behind tap0 of br0, which is no port", "xdprouter attach --netns a tap0"),
+        (trace("pass_unknown_port"), about(port="eth9"), "eth9 is no port", "xdprouter attach eth9"),
+        (trace("pass_unknown_port"), about(port="eth9", owner="eth9.10", slow="eth9, below it, is no port"), "eth9.10 is not on the fast path: eth9, below it, is no port", ""),
+        (trace("pass_unknown_port"), about(ports={"left": "down"}), "the port left is not served: down", ""),
+        (trace("pass_egress_unavailable"), about(egress_slow="reorder_hdr is off"), "right, which is not on the fast path: reorder_hdr is off", ""),
+        (trace("pass_egress_unavailable", way=WAY), about(way_out="trunk", ports={"trunk": "down"}), "the port trunk of right: down", ""),
+        (trace("pass_too_big", way=Way(HOP, 2, "", "", 0x0005_1064, 80)), about(way_out="trunk", egress_mtu=84), "by the port trunk of right go 80, which has room for one tag", "ip link set trunk mtu 90"),
+        (trace("pass_too_big", way=Way(HOP, 2, "", "", 0, 80)), about(way_out="member", egress_mtu=84), "by the port member of right go 80", "ip link set member mtu 86"),
         (trace("pass_fib_refused", fib_code=-22), about(), "-22", ""),
         (trace("pass_fib_other", fib_code=9), about(), "9 (no source address)", ""),
     ],

@@ -30,7 +30,11 @@ def add_parser(commands) -> None:
     parser.add_argument("--netns", metavar="NAME", help="network namespace; default: the one you are in")
     parser.add_argument("--json", action="store_true", help="the stable form, for programs")
     parser.add_argument(
-        "--iif", metavar="PORT", default="", help="port that it comes in on; default: where the source is reached"
+        "--iif",
+        metavar="DEV",
+        default="",
+        help="port, VLAN interface, bond or bridge that it comes in by, with the tags that it has there; "
+        "default: where the source is reached",
     )
     packet = parser.add_argument_group("the packet")
     packet.add_argument("--proto", metavar="P", help="tcp, udp, icmp or a number; default: udp with ports, else icmp")
@@ -40,9 +44,11 @@ def add_parser(commands) -> None:
     packet.add_argument("--tos", metavar="N", help="TOS or traffic class, such as 0xb8; default: 0")
     packet.add_argument("--ttl", metavar="N", help=f"or hop limit; default: {Flow.ttl}")
     packet.add_argument(
-        "--vlan", metavar="ID[.ID]", help="802.1Q tag; with two, the outer one first, which is then 802.1ad"
+        "--vlan",
+        metavar="ID[.ID]",
+        help="802.1Q tag, on the port; with two, the outer one first, which is then 802.1ad",
     )
-    capture = parser.add_argument_group("or a captured frame, as it is")
+    capture = parser.add_argument_group("or a captured frame, as it is, with its own tags: --iif names the port")
     capture.add_argument("--pcap", metavar="FILE", type=Path, help="pcap or pcapng, of an Ethernet device")
     capture.add_argument("--packet", metavar="N", help="its number in the file, from 1; default: 1")
 

@@ -5,20 +5,22 @@ import asyncio
 import socket
 from collections.abc import Mapping
 
-from controlplane import frame as heads
-from controlplane import neighbour, route_get
+from controlplane import neighbour, route_get, tags
+from controlplane.arrival import Arrival, Arriving
+from controlplane.circumstances import Circumstances
 from controlplane.dataplane import Dataplane
 from controlplane.engine import Engine
+from controlplane.entrance import Links
 from controlplane.errors import ControlPlaneError
 from controlplane.explain import SHORTEST_FRAME, Trace, Traces, Way
 from controlplane.frame import Head
+from controlplane.monitor import read_links
 from controlplane.neighbour import Details
 from controlplane.netlink import NetlinkSocket
 from controlplane.next_hop import NextHop
-from controlplane.ports import PortView
 from controlplane.snapshot import Snapshot
 from controlplane.source import verdicts
-from controlplane.why import Circumstances, cache_state, fib_code, why
+from controlplane.why import cache_state, fib_code, why
 from xdprouter import api
 
 MAX_WAITING = 16
@@ -65,31 +67,42 @@ class Explaining:
 
     def _explain(self, request: api.ExplainRequest, frame: bytes, snapshot: Snapshot) -> api.Explanation:
         names = dict(socket.if_nameindex())
-        head = heads.read(frame)
+        links, fdb = Links(read_links(), snapshot.plan.stack), self._dataplane.fdb
         with NetlinkSocket() as sock:
-            view, chosen = choose_port(sock, request, head, snapshot.ports, names)
-            link = view.link
-            if request.own_mac:
-                frame = bytes.fromhex(link.mac.replace(":", "")) + frame[6:]
-                head = heads.read(frame)
-            traces = self._explainer.run(self._dataplane.program, frame, link.ifindex)
+            came = Arriving(sock, links, snapshot.ports, fdb.member).arrive(frame, request.port, request.own_mac)
+            device, head = came.entrance.device, came.head
+            traces = self._explainer.run(self._dataplane.program, came.frame, device.ifindex)
             trace = traces.live
             hop = trace.way.hop if trace.way else trace.fib_hop
+            found = neighbour.find(sock, hop) if hop else None
+            owner = links.by_index(trace.ifindex) or came.owner
+            egress = links.by_index(hop.ifindex) if hop else None
+            bridge = links.bridge(device if trace.fib_code is None else egress)
+            around = links.around(device, came.owner)
+            mac = head.source_mac if trace.fib_code is None else found.lladdr if found else ""
             about = Circumstances(
-                port=view.name,
+                port=device.name,
                 head=head,
-                mac=link.mac,
+                mac=owner.mac,
+                owner=came.owner.name,
+                slow=links.why_not(came.owner),
+                vlan=came.owner.kind == "vlan",
                 names=names,
                 ports=snapshot.refusals,
+                egress_slow=links.why_not(egress) if egress else "",
+                egress_mtu=egress.mtu if egress else 0,
+                way_out=_port_of(trace.way, snapshot) or "",
+                bridge=bridge.name if bridge else "",
+                bridged_mac=mac,
+                learned_on=names.get(fdb.member(bridge.ifindex, mac) or 0, "") if bridge else "",
                 settings=snapshot.settings,
-                findings=tuple(f.text for f in snapshot.findings if f.device in (None, view.name)),
-                neighbour=neighbour.find(sock, hop) if hop else None,
-                kernel=self._ask_kernel(sock, head, trace, link.ifindex),
+                findings=tuple(f.text for f in snapshot.findings if f.device is None or f.device in around),
+                neighbour=found,
+                kernel=self._ask_kernel(sock, head, trace, came.owner.ifindex),
                 blackhole=str(self._dataplane.notes.blackhole_of(head.destination) or "") if head.source else "",
                 option=self._option,
             )
-        port = api.ExplainedPort(view.name, link.ifindex, chosen)
-        return self._reply(port, frame, traces, about, snapshot)
+        return self._reply(came, traces, about, snapshot)
 
     def _ask_kernel(self, sock: NetlinkSocket, head: Head, trace: Trace, ifindex: int) -> route_get.Answer | None:
         if not head.source:
@@ -107,9 +120,7 @@ class Explaining:
             ),
         )
 
-    def _reply(
-        self, port: api.ExplainedPort, frame: bytes, traces: Traces, about: Circumstances, snapshot: Snapshot
-    ) -> api.Explanation:
+    def _reply(self, came: Arrival, traces: Traces, about: Circumstances, snapshot: Snapshot) -> api.Explanation:
         trace, plain, cache = traces.live, traces.plain, self._dataplane.cache
         enabled = bool(cache.sets) and not cache.reason
         states = {cpu: cache_state(found, enabled) for cpu, found in traces.cached.items()}
@@ -117,8 +128,8 @@ class Explaining:
         hop = trace.way.hop if trace.way else trace.fib_hop
         return api.Explanation(
             schema=api.SCHEMA,
-            port=port,
-            packet=_packet(trace, about),
+            port=_port(came),
+            packet=_packet(trace, about, self._dataplane.vrfs.numbers),
             cache=api.ExplainedCache(
                 state=best,
                 reason=cache.reason,
@@ -137,43 +148,21 @@ class Explaining:
             path=_PATHS.get(trace.action, "slow"),
             reasons=[api.Reason(reason.text, reason.remedy) for reason in why(trace, about)],
             kernel=_kernel(trace, about) if about.kernel else None,
-            frame=frame.hex(),
+            frame=came.frame.hex(),
             frame_after=trace.frame.hex(),
         )
 
 
-def choose_port(
-    sock: NetlinkSocket,
-    request: api.ExplainRequest,
-    head: Head,
-    ports: list[PortView],
-    names: Mapping[int, str],
-) -> tuple[PortView, str]:
-    """(the port that the frame comes in on, how it was found). Raises ApiError."""
-    present = {view.name: view for view in ports if view.link}
-    known = ", ".join(present) or "none"
-    if request.port:
-        if request.port in present:
-            return present[request.port], "given"
-        absent = "its device is absent" if any(view.name == request.port for view in ports) else "it is no port"
-        raise api.ApiError("refused", f"nothing comes in on {request.port}: {absent} (there are: {known})")
-    if not present:
-        raise api.ApiError("refused", "there are no ports: xdprouter attach PORT makes one")
-    if not request.own_mac:
-        owners = [view for view in present.values() if view.link.mac == head.destination_mac]
-        if len(owners) == 1:
-            return owners[0], "destination MAC"
-    if len(present) == 1:
-        return next(iter(present.values())), "only port"
-    if head.source:
-        back = route_get.ask(sock, route_get.Question(source=b"", destination=head.source))
-        name = names.get(back.route.ifindex) if back.route else None
-        if name in present and back.route.kind == "unicast":
-            return present[name], "way back to the source"
-    raise api.ApiError("refused", f"which port does it come in on? Give one with --iif (there are: {known})")
+def _port(came: Arrival) -> api.ExplainedPort:
+    device, interface = came.entrance.device, came.entrance.interface
+    return api.ExplainedPort(device.name, device.ifindex, came.chosen, interface.name, came.entrance.member)
 
 
-def _packet(trace: Trace, about: Circumstances) -> api.ExplainedPacket:
+def _port_of(way: Way | None, snapshot: Snapshot) -> str | None:
+    return next((view.name for view in snapshot.ports if way and view.slot == way.slot), None)
+
+
+def _packet(trace: Trace, about: Circumstances, vrfs: Mapping[str, int]) -> api.ExplainedPacket:
     head = about.head
     source, destination = head.addresses or (None, None)
     parsed = trace.datagram_len > 0
@@ -192,6 +181,7 @@ def _packet(trace: Trace, about: Circumstances) -> api.ExplainedPacket:
         tos=head.tos if head.source else None,
         ttl=head.ttl if head.source else None,
         datagram_bytes=trace.datagram_len if parsed else None,
+        vrf=next((name for name, number in vrfs.items() if number == trace.vrf), None),
     )
 
 
@@ -212,24 +202,22 @@ def _next_hop(hop: NextHop, found: Details | None, names: Mapping[int, str]) -> 
 
 
 def _egress(way: Way, snapshot: Snapshot, names: Mapping[int, str]) -> api.ExplainedEgress:
-    tags = [tag for tag in (way.tags & 0xFFFF, way.tags >> 16) if tag]
     return api.ExplainedEgress(
         device=names.get(way.hop.ifindex, f"#{way.hop.ifindex}"),
-        port=next((view.name for view in snapshot.ports if view.slot == way.slot), None),
+        port=_port_of(way, snapshot),
         slot=way.slot,
         transmitting=way.slot in snapshot.transmitting,
         mtu=way.mtu,
         source_mac=way.smac,
         destination_mac=way.dmac,
-        tags=[f"{'802.1ad' if tag & 0x1000 else '802.1Q'} {tag & 0x0FFF}" for tag in tags],
+        tags=tags.text(way.tags),
     )
 
 
 def _kernel(trace: Trace, about: Circumstances) -> api.KernelRoute:
     source, destination = about.head.addresses
-    words = ["ip", "route", "get", destination, "from", source, "iif", about.name(trace.ifindex or 0)]
-    if not trace.ifindex:
-        words[-1] = about.port
+    words = ["ip", "route", "get", destination, "from", source, "iif"]
+    words.append(about.name(trace.ifindex) if trace.ifindex else about.owner)
     if about.head.tos & 0xFC:
         words += ["tos", f"{about.head.tos & 0xFC:#04x}"]
     if trace.protocol in _PROTOCOLS:

@@ -20,6 +20,12 @@ _CACHE = {
     "not remembered": "this way is not remembered: the FIB is asked",
     "void": "what it remembers of this way holds no longer: the FIB is asked",
 }
+_MEMBER = {
+    "": "",
+    "has learned the sender": ", where it has learned the sender",
+    "active": ", an active member",
+    "any": ", any member of it",
+}
 _NAMES = 12
 _ROW = 16
 _CHANGED = "bold reverse"
@@ -68,8 +74,13 @@ def _came_in(reply: dict) -> str:
         "only port": ": the only port",
         "way back to the source": ": the kernel's way to the source",
     }[port["chosen"]]
-    belongs = f"; it belongs to {interface}" if interface not in (None, port["name"]) else ""
-    return f"{port['name']} (ifindex {port['ifindex']}){how}{belongs}"
+    named = port["interface"]
+    of = ""
+    if named != port["name"]:
+        of = f", for {named}{_MEMBER[port['member']]}"
+    belongs = f"; it belongs to {interface}" if interface not in (None, named) else ""
+    vrf = f", in VRF {reply['packet']['vrf']}" if reply["packet"]["vrf"] else ""
+    return f"{port['name']} (ifindex {port['ifindex']}){of}{how}{belongs}{vrf}"
 
 
 def _packet(packet: dict) -> str:

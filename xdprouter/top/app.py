@@ -17,6 +17,8 @@ from xdprouter.top.source import Item, Source
 _MIDDLE, _EVENTS = 6, 6
 """Lines of verdicts and next hops, and of events; the ports have the rest."""
 
+_AGE_S = 1.0
+
 
 class Delivered(Message):
     """From a thread of the source."""
@@ -49,10 +51,10 @@ class TopApp(App[int]):
     #keys {{ height: 1; }}
     """
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, model: Model | None = None):
         super().__init__()
         self._source = source
-        self._model = Model()
+        self._model = model or Model()
         self._paused = False
 
     def compose(self) -> ComposeResult:
@@ -68,6 +70,7 @@ class TopApp(App[int]):
     def on_mount(self) -> None:
         self.query_one("#scroll").focus()
         self._source.start(lambda item: self.post_message(Delivered(item)))
+        self.set_interval(_AGE_S, self._age)  # what is shown gets old also when nothing comes
         self._show()
 
     def on_unmount(self) -> None:
@@ -79,6 +82,10 @@ class TopApp(App[int]):
     def on_delivered(self, message: Delivered) -> None:
         self._model.take(message.item)
         if not self._paused:
+            self._show()
+
+    def _age(self) -> None:
+        if self._model.trouble and not self._paused:
             self._show()
 
     def action_pause(self) -> None:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the screen shows: the last reading, what has changed since the one before, and a minute of history."""
 
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from xdprouter.top.source import Away, Happened, Item, Reading
+from xdprouter.top.source import Away, Happened, Item, Reading, Silent
 
 HISTORY = 60
 """Readings, about one a second"""
 EVENTS = 100
+SILENCE_S = 3.0
+"""A daemon that lives and works answers every second."""
 SORTS = ("name", "fast", "slow", "drop")
 
 
@@ -41,10 +44,14 @@ class Hop:
 
 
 class Model:
-    def __init__(self):
+    """`clock`: seconds that go on while nothing comes in."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._fresh_at = clock()
         self.status: dict | None = None
-        self.away = "asking the daemon"
-        """Why there is no fresh reading; empty: there is one"""
+        self.away = ""
+        """Why there is no daemon to ask; empty: there is one"""
         self.events: deque[dict] = deque(maxlen=EVENTS)
         self.churn: Mapping[str, Mapping[str, float]] = {}
         """protocol -> added_per_s, deleted_per_s"""
@@ -55,6 +62,16 @@ class Model:
         self.sort = SORTS[0]
         self._last: Reading | None = None
 
+    @property
+    def trouble(self) -> str:
+        """Why what is shown is old; empty: it is not."""
+        silent_s = self._clock() - self._fresh_at
+        if self.away:
+            return self.away
+        if silent_s > SILENCE_S:
+            return f"no answer for {silent_s:.0f} s"
+        return "asking the daemon" if self.status is None else ""
+
     def take(self, item: Item) -> None:
         match item:
             case Reading():
@@ -63,6 +80,9 @@ class Model:
                 self._happened(event)
             case Away(reason):
                 self.away = reason
+                self.churn = {}
+            case Silent():
+                self.away = ""
                 self.churn = {}
 
     def next_sort(self) -> None:
@@ -91,7 +111,7 @@ class Model:
 
     def _read(self, reading: Reading) -> None:
         last, self._last = self._last, reading
-        self.status, self.away = reading.status, ""
+        self.status, self.away, self._fresh_at = reading.status, "", self._clock()
         seconds = reading.at - last.at if last else 0.0
         for port in reading.status["ports"]:
             history = self.histories.setdefault(port["name"], Histories())

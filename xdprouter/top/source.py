@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xdprouter import api, client
-from xdprouter.errors import NoDaemon, XdprouterError
+from xdprouter.errors import NoAnswer, NoDaemon, XdprouterError
 from xdprouter.instance import Instance
 from xdprouter.subscriber import Subscriber
 
@@ -35,12 +35,17 @@ class Happened:
 
 @dataclass(frozen=True)
 class Away:
-    """The daemon does not answer; why, in one line."""
+    """There is no daemon that could be asked; why, in one line."""
 
     reason: str
 
 
-Item = Reading | Happened | Away
+@dataclass(frozen=True)
+class Silent:
+    """There is a daemon, and it has not answered for long. How long, the screen counts by itself."""
+
+
+Item = Reading | Happened | Away | Silent
 Deliver = Callable[[Item], None]
 
 
@@ -69,6 +74,8 @@ class Source:
                 status = client.ask(self._instance, api.StatusRequest())
                 neighbours = client.ask(self._instance, api.NeighboursRequest())["neighbours"]
                 deliver(Reading(time.monotonic(), status, neighbours))
+            except NoAnswer:
+                deliver(Silent())
             except NoDaemon:
                 deliver(Away("no daemon; waiting for it"))
             except XdprouterError as error:

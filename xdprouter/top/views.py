@@ -33,13 +33,14 @@ def header(model: Model, width: int, paused: bool) -> Text:
     """Three lines: the daemon; cache and FIB; route churn."""
     status = model.status
     if status is None:
-        return _lines([Text(f"xdprouter: {model.away}", style="bold red"), Text(), Text()], width)
-    return _lines([_daemon(model, status, paused), _cache(model, status), _routes(model, status)], width)
+        return _lines([Text(f"xdprouter: {model.trouble}", style="bold red"), Text(), Text()], width)
+    old = [_aged(line, model) for line in (_cache(model, status), _routes(model, status))]
+    return _lines([_daemon(model, status, paused), *old], width)
 
 
 def _daemon(model: Model, status: dict, paused: bool) -> Text:
-    if model.away:
-        state = (model.away, "bold red")
+    if trouble := model.trouble:
+        state = (f"{trouble}: what follows is old", "bold red")
     elif status["in_sync"]:
         state = ("in sync", "bold green")
     else:
@@ -106,7 +107,7 @@ def ports(model: Model, width: int) -> Text:
         line.append(f" {si(rates['slow_pps']):>7} ").append(sparkline(history.slow, slow_width), style="yellow")
         line.append(f" {si(rates['drop_pps']):>7} {si(port['redirect_errors']):>7}")
         lines.append(line)
-    return _lines(lines, width)
+    return _aged(_lines(lines, width), model)
 
 
 def verdicts(model: Model, width: int, height: int) -> Text:
@@ -120,7 +121,7 @@ def verdicts(model: Model, width: int, height: int) -> Text:
                 f" {si(verdict.pps):>7} {si(verdict.packets):>7}",
             )
         )
-    return _lines(lines, width)
+    return _aged(_lines(lines, width), model)
 
 
 def hops(model: Model, width: int, height: int) -> Text:
@@ -130,7 +131,7 @@ def hops(model: Model, width: int, height: int) -> Text:
         name = f"{hop.address} {hop.device}"
         style = "" if hop.state in ("reachable", "permanent", "noarp", "stale", "delay", "probe") else "red"
         lines.append(Text.assemble((f"{name[:name_width]:{name_width}}", style), f" {si(hop.pps):>7} {si(hop.bps):>7}"))
-    return _lines(lines, width)
+    return _aged(_lines(lines, width), model)
 
 
 def events(model: Model, width: int, height: int) -> Text:
@@ -149,6 +150,13 @@ def keys(model: Model, paused: bool) -> Text:
         (" s ", "reverse"), f" sort: {model.sort}  ",
         (" up/down ", "reverse"), " scroll the ports",
     )  # fmt: skip
+
+
+def _aged(text: Text, model: Model) -> Text:
+    """Dim, if it is not as it is now."""
+    if model.trouble:
+        text.stylize("dim")
+    return text
 
 
 def _printable(words: str) -> str:
