@@ -252,7 +252,7 @@ def test_a_program_that_fails_its_trial_is_not_taken(router, tmp_path, name, cha
 def test_a_program_whose_frames_get_lost_is_taken_back(router, tmp_path):
     """The newer version's devmap leads to a device that takes no frames; its answers to test packets are right."""
     bad = other_version.make(tmp_path / "tree", (
-        "controlplane/dataplane.py", r"ct\.c_int\(ifindex\)$", "ct.c_int(1)",
+        "controlplane/slots.py", r"ct\.c_int\(ifindex\)$", "ct.c_int(1)",
     ))  # fmt: skip
     router.start()
     with flood(router) as traffic:
