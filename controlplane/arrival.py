@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from controlplane import entrance, neighbour, route_get
 from controlplane import frame as heads
-from controlplane.entrance import Entrance, Learned, Links
+from controlplane.entrance import Entrance, Entrances, Learned
 from controlplane.errors import ControlPlaneError
 from controlplane.frame import Head
 from controlplane.link import VLAN_8021AD, VLAN_8021Q, Link
@@ -35,11 +35,11 @@ class Arrival:
 
 
 class Arriving:
-    """`sock` and `links` are of the caller's network namespace; `ports`: all that are wished for."""
+    """`sock` and `entrances` are of the caller's network namespace; `ports`: all that are wished for."""
 
-    def __init__(self, sock: NetlinkSocket, links: Links, ports: Iterable[PortView], learned: Learned):
+    def __init__(self, sock: NetlinkSocket, entrances: Entrances, ports: Iterable[PortView], learned: Learned):
         self._sock = sock
-        self._links = links
+        self._entrances = entrances
         self._ports = list(ports)
         self._present = {view.name: view.link for view in self._ports if view.link}
         self._learned = learned
@@ -52,13 +52,13 @@ class Arriving:
         interface, chosen = (self._named(named), "given") if named else self._found(head, made)
         own = max(0, entrance.number(head.tags))
         # Of a port, bond or bridge the frame's own tags tell to which interface it belongs.
-        meant = interface if interface.kind == "vlan" else self._links.owner(interface, own)
+        meant = interface if interface.kind == "vlan" else self._entrances.owner(interface, own)
         sender = (self._sender(head, meant) if made else "") or head.source_mac
-        place = self._links.entrance(interface, sender, self._learned)
+        place = self._entrances.entrance(interface, sender, self._learned)
         if interface.kind == "vlan" and (head.tags or not made) and entrance.number(head.tags) != place.tags:
             raise ControlPlaneError(_contradiction(head, place, made))
         tags = own if head.tags else place.tags
-        owner = self._links.owner(place.device, tags)
+        owner = self._entrances.owner(place.device, tags)
         if made:
             macs = bytes.fromhex((owner.mac + sender).replace(":", ""))
             frame = macs + (b"" if head.tags else _octets(tags)) + frame[_MACS:]
@@ -71,7 +71,7 @@ class Arriving:
         return f"ports: {', '.join(self._present) or 'none'}"
 
     def _named(self, name: str) -> Link:
-        if link := self._links.named(name):
+        if link := self._entrances.links.named(name):
             return link
         if any(view.name == name for view in self._ports):
             raise ControlPlaneError(f"nothing comes in on {name}: its device is absent ({self._known})")
@@ -81,13 +81,13 @@ class Arriving:
         if not self._present:
             raise ControlPlaneError("there are no ports: xdprouter attach PORT makes one")
         if not made:
-            owners = self._links.addressed(head.destination_mac, max(0, entrance.number(head.tags)))
+            owners = self._entrances.addressed(head.destination_mac, max(0, entrance.number(head.tags)))
             # A port that is down, or whose tag is of no interface, is known by its own MAC.
             owners = owners or [link for link in self._present.values() if link.mac == head.destination_mac]
             if len(owners) == 1:
                 return owners[0], "destination MAC"
         back = self._way_back(head)
-        if back and self._links.serves(back):
+        if back and self._entrances.serves(back):
             return back, "way back to the source"
         if len(self._present) == 1:
             return next(iter(self._present.values())), "only port"
@@ -102,7 +102,7 @@ class Arriving:
         back = route_get.ask(self._sock, route_get.Question(source=b"", destination=head.source)).route
         if back is None or back.kind != "unicast":
             return None
-        return self._links.by_index(back.ifindex)
+        return self._entrances.links.get(back.ifindex)
 
     def _sender(self, head: Head, interface: Link) -> str:
         """The MAC of who would send such a packet here: the next hop on the way back, if the kernel knows it."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from controlplane.errors import ControlPlaneError
 from controlplane.link import Link
+from controlplane.links import Links
 from controlplane.refusal import cannot_be_port
 from controlplane.stack import Kind, Stack
 from controlplane.tags import TAG_8021AD, TAG_VID, pushed
@@ -33,25 +34,18 @@ class Entrance:
     """why this one of several: `has learned the sender`, `active`; empty: there is but one"""
 
 
-class Links:
-    """The devices of a namespace, and what stands on them."""
+class Entrances:
+    """Of a namespace's interfaces: all of its `links`, and those that are served (`stack`)."""
 
-    def __init__(self, links: Iterable[Link], stack: Stack):
+    def __init__(self, links: Links, stack: Stack):
+        self.links = links
         self._stack = stack
-        self._links = {link.ifindex: link for link in links}
-        self._by_name = {link.name: link for link in self._links.values()}
-
-    def named(self, name: str) -> Link | None:
-        return self._by_name.get(name)
-
-    def by_index(self, ifindex: int) -> Link | None:
-        return self._links.get(ifindex)
 
     def entrance(self, interface: Link, sender: str = "", learned: Learned = lambda bridge, mac: None) -> Entrance:
         """Of frames that are for this interface. `sender`: their MAC, by which a bridge's member is chosen. Raises
         ControlPlaneError for what no Ethernet frame comes in by."""
         if interface.kind == "vrf":
-            inside = ", ".join(link.name for link in self._of_master(interface)) or "nothing"
+            inside = ", ".join(link.name for link in self.links.members(interface)) or "nothing"
             raise ControlPlaneError(f"{interface.name} is a VRF: name an interface in it (there is: {inside})")
         if len(interface.mac) != _MAC_TEXT or interface.name == "lo":
             raise ControlPlaneError(
@@ -68,12 +62,10 @@ class Links:
         """The interface whose frames with these tags are that come in on a device; the one below if none has these tags."""
         place = self._stack.places.get(device.ifindex)
         upper = (place.upper if place else 0) or (device.master if device.upper_kind in ("bridge", "bond") else 0)
-        base = self._links.get(upper, device)
+        base = self.links.get(upper) or device
         if not tags:
             return base
-        return next(
-            (link for link in self._links.values() if link.kind == "vlan" and self._stands(link, base, tags)), base
-        )
+        return next((link for link in self.links if link.kind == "vlan" and self._stands(link, base, tags)), base)
 
     def serves(self, interface: Link) -> bool:
         """Whether it is on the fast path."""
@@ -94,21 +86,20 @@ class Links:
         shown = self._stack.shown.get(interface.ifindex)
         if shown:
             return shown.reason
-        master = self._links.get(interface.master)
+        master = self.links.master(interface)
         if (
             interface.upper_kind == "bond"
             and master
             and any(place.device == master.ifindex for place in self._stack.places.values())
         ):
             return f"{interface.name} is not an active member of {master.name}: the kernel drops what comes in there"
-        above = [link for link in self._links.values() if link.lower == interface.ifindex]
-        return cannot_be_port(interface, master, above)
+        return cannot_be_port(interface, master, self.links.above(interface))
 
     def around(self, device: Link, interface: Link) -> set[str]:
         """Names of what a frame meets that comes in on a device and is for an interface."""
         found, waiting = set(), [device.ifindex, interface.ifindex]
         for ifindex in waiting:
-            link = self._links.get(ifindex)
+            link = self.links.get(ifindex)
             if link and link.name not in found:
                 found.add(link.name)
                 waiting += [link.master, link.lower if link.kind == "vlan" else 0]
@@ -119,27 +110,25 @@ class Links:
         seen: set[int] = set()
         while link is not None and link.kind == "vlan" and link.ifindex not in seen:
             seen.add(link.ifindex)
-            link = self._links.get(link.lower)
+            link = self.links.get(link.lower)
         if link is not None and link.upper_kind == "bridge":
-            return self._links.get(link.master)
+            return self.links.master(link)
         return link if link is not None and link.kind == "bridge" else None
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _of_master(self, master: Link) -> list[Link]:
-        return [link for link in self._links.values() if link.master == master.ifindex]
 
     def _ground(self, interface: Link) -> tuple[Link, int]:
         """(what its VLANs stand on, their tags)"""
         vlans: list[Link] = []
         below = interface
         while below.kind == "vlan":
-            if below in vlans or below.lower not in self._links:
+            lower = self.links.get(below.lower)
+            if below in vlans or lower is None:
                 raise ControlPlaneError(
                     f"{interface.name} is not on the fast path: the device below {below.name} is not to be seen here"
                 )
             vlans.append(below)
-            below = self._links[below.lower]
+            below = lower
         tags = 0
         for vlan in reversed(vlans):
             tags = pushed(tags, vlan)
@@ -157,7 +146,7 @@ class Links:
             return False
 
     def _by_bridge(self, bridge: Link, tags: int, interface: Link, sender: str, learned: Learned) -> Entrance:
-        members = self._of_master(bridge)
+        members = self.links.members(bridge)
         if not members:
             raise ControlPlaneError(f"{bridge.name} has no member: nothing comes in there")
         where = learned(bridge.ifindex, sender)

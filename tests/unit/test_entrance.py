@@ -9,10 +9,11 @@ import pytest
 
 from controlplane import arrival, neighbour
 from controlplane.arrival import Arriving
-from controlplane.entrance import Links, number
+from controlplane.entrance import Entrances, number
 from controlplane.errors import ControlPlaneError
 from controlplane.features import Feature
 from controlplane.link import VLAN_8021AD
+from controlplane.links import Links
 from controlplane.neighbour import Details, Owner
 from controlplane.ports import PortView
 from controlplane.route_get import Answer, Route
@@ -44,8 +45,8 @@ AD = 0x1000
 
 
 @pytest.fixture
-def links() -> Links:
-    return Links(DEVICES, build(DEVICES, PORTS, available=frozenset(Feature)))
+def entrances() -> Entrances:
+    return Entrances(Links(DEVICES), build(DEVICES, PORTS, available=frozenset(Feature)))
 
 
 def learned(bridge: int, mac: str) -> int | None:
@@ -69,41 +70,41 @@ def learned(bridge: int, mac: str) -> int | None:
         ("mgmt.5", "mgmt", 5, ""),
     ],
 )
-def test_an_interface_and_its_device(links, name, device, tags, why):
-    found = links.entrance(links.named(name), SENDER, learned)
+def test_an_interface_and_its_device(entrances, name, device, tags, why):
+    found = entrances.entrance(entrances.links.named(name), SENDER, learned)
     assert (found.device.name, found.tags, found.interface.name, found.member) == (device, tags, name, why)
 
 
-def test_a_bridge_that_does_not_know_the_sender(links):
+def test_a_bridge_that_does_not_know_the_sender(entrances):
     """Then a member that is a port, not just any."""
     for sender in ("", "02:00:00:00:00:98"):
-        found = links.entrance(BR, sender, learned)
+        found = entrances.entrance(BR, sender, learned)
         assert (found.device.name, found.member) == ("m0", "any")
-    found = links.entrance(BR, SENDER, lambda bridge, mac: 23)
+    found = entrances.entrance(BR, SENDER, lambda bridge, mac: 23)
     assert (found.device.name, found.member) == ("tap0", "has learned the sender")
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("red", "red is a VRF: name an interface in it (there is: red, wan.20)"),
+        ("red", "red is a VRF: name an interface in it (there is: wan.20)"),
         ("tun0", "tun0 is no Ethernet device, so it is not on the fast path"),
         ("lo", "lo is no Ethernet device"),
         ("wan.100.5.6", "wan.100.5.6 is not on the fast path: more than 2 tags; what comes in there is the kernel's"),
         ("odd", "odd is not on the fast path: the device below odd is not to be seen here"),
     ],
 )
-def test_what_no_frame_comes_in_by(links, name, words):
+def test_what_no_frame_comes_in_by(entrances, name, words):
     with pytest.raises(ControlPlaneError) as told:
-        links.entrance(links.named(name))
+        entrances.entrance(entrances.links.named(name))
     assert words in str(told.value)
 
 
 def test_a_bridge_and_a_bond_without_members():
-    links = Links([BOND, BR], build([BOND, BR], ["bond0"]))
-    assert links.entrance(BOND).device == BOND
+    entrances = Entrances(Links([BOND, BR]), build([BOND, BR], ["bond0"]))
+    assert entrances.entrance(BOND).device == BOND
     with pytest.raises(ControlPlaneError, match="br0 has no member"):
-        links.entrance(BR)
+        entrances.entrance(BR)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,8 @@ def test_a_bridge_and_a_bond_without_members():
         ("eth1", 0, "bond0"), ("m0", 0, "br0"), ("tap0", 40, "br0.40"), ("m0", 10, "br0"), ("mgmt", 5, "mgmt.5"),
     ],
 )  # fmt: skip
-def test_whose_a_frame_is(links, device, tags, owner):
-    assert links.owner(links.named(device), tags).name == owner
+def test_whose_a_frame_is(entrances, device, tags, owner):
+    assert entrances.owner(entrances.links.named(device), tags).name == owner
 
 
 @pytest.mark.parametrize(
@@ -126,30 +127,32 @@ def test_whose_a_frame_is(links, device, tags, owner):
         ("eth1", "eth1 is not an active member of bond0: the kernel drops what comes in there"),
     ],
 )  # fmt: skip
-def test_why_it_is_not_served(links, name, words):
-    assert links.why_not(links.named(name)).startswith(words) and bool(links.why_not(links.named(name))) == bool(words)
+def test_why_it_is_not_served(entrances, name, words):
+    assert entrances.why_not(entrances.links.named(name)).startswith(words) and bool(
+        entrances.why_not(entrances.links.named(name))
+    ) == bool(words)
 
 
 def test_a_member_of_a_bond_that_is_no_port():
-    links = Links(DEVICES, build(DEVICES, ["wan"]))
-    assert links.why_not(links.named("eth0")) == "enslaved to a bond: wish for the bond bond0 instead"
+    entrances = Entrances(Links(DEVICES), build(DEVICES, ["wan"]))
+    assert entrances.why_not(entrances.links.named("eth0")) == "enslaved to a bond: wish for the bond bond0 instead"
 
 
-def test_what_a_frame_meets(links):
-    assert links.around(links.named("m0"), links.named("br0.40")) == {"m0", "br0", "br0.40"}
-    assert links.around(links.named("wan"), links.named("wan.20")) == {"wan", "wan.20", "red"}
-    assert links.bridge(links.named("br0.40")) == links.bridge(links.named("tap0")) == BR
-    assert links.bridge(links.named("wan.20")) is links.bridge(None) is None
+def test_what_a_frame_meets(entrances):
+    assert entrances.around(entrances.links.named("m0"), entrances.links.named("br0.40")) == {"m0", "br0", "br0.40"}
+    assert entrances.around(entrances.links.named("wan"), entrances.links.named("wan.20")) == {"wan", "wan.20", "red"}
+    assert entrances.bridge(entrances.links.named("br0.40")) == entrances.bridge(entrances.links.named("tap0")) == BR
+    assert entrances.bridge(entrances.links.named("wan.20")) is entrances.bridge(None) is None
 
 
 def test_loops_of_lower_devices_end():
     loop = [vlan(7, "x", 8, 7), vlan(8, "y", 7, 7), WAN]
-    links = Links(loop, build(loop, ["wan"]))
+    entrances = Entrances(Links(loop), build(loop, ["wan"]))
     with pytest.raises(ControlPlaneError, match="x is not on the fast path"):
-        links.entrance(links.named("x"))
-    assert links.owner(WAN, 7) == WAN
-    assert links.bridge(links.named("x")) is None
-    assert links.around(WAN, links.named("x")) == {"wan", "x", "y"}
+        entrances.entrance(entrances.links.named("x"))
+    assert entrances.owner(WAN, 7) == WAN
+    assert entrances.bridge(entrances.links.named("x")) is None
+    assert entrances.around(WAN, entrances.links.named("x")) == {"wan", "x", "y"}
 
 
 def test_numbers_of_tags():
@@ -184,9 +187,9 @@ def kernel(monkeypatch) -> Kernel:
 
 
 @pytest.fixture
-def arriving(links):
-    views = [PortView(n, None, "", None, 1, links.named(n), None, None, None) for n in PORTS]
-    return Arriving(None, links, views, learned)
+def arriving(entrances):
+    views = [PortView(n, None, "", None, 1, entrances.links.named(n), None, None, None) for n in PORTS]
+    return Arriving(None, entrances, views, learned)
 
 
 FLOW = Flow("10.0.0.9", "10.9.0.1", 17)
@@ -209,11 +212,11 @@ def tag(protocol: int, vid: int) -> bytes:
         ("br0", "m1", b""), ("br0.40", "m1", tag(0x8100, 40)), ("mgmt.5", "mgmt", tag(0x8100, 5)), ("mgmt", "mgmt", b""),
     ],
 )  # fmt: skip
-def test_a_frame_made_for_an_interface(arriving, links, kernel, name, device, tags):
-    kernel.behind(links.named(name))
+def test_a_frame_made_for_an_interface(arriving, entrances, kernel, name, device, tags):
+    kernel.behind(entrances.links.named(name))
     came = arriving.arrive(MADE, name, made=True)
     assert (came.entrance.device.name, came.owner.name, came.chosen) == (device, name, "given")
-    assert ethernet(came.frame) == (links.named(name).mac, SENDER, tags + b"\x08\x00")
+    assert ethernet(came.frame) == (entrances.links.named(name).mac, SENDER, tags + b"\x08\x00")
     assert came.frame.endswith(MADE[14:])
     # Without a name the way back leads to the same, if it is on the fast path.
     if device != "mgmt":
@@ -271,7 +274,7 @@ def test_no_such_place(arriving, kernel, name, words):
     assert words in str(told.value)
 
 
-def test_a_sender_that_the_kernel_does_not_know(arriving, links, kernel, monkeypatch):
+def test_a_sender_that_the_kernel_does_not_know(arriving, entrances, kernel, monkeypatch):
     monkeypatch.setattr(neighbour, "find", lambda sock, hop: None)
     came = arriving.arrive(MADE, "br0", made=True)
     assert (came.frame[6:12].hex(":"), came.entrance.member) == (packet.SOURCE_MAC, "any")

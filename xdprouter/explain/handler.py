@@ -10,10 +10,11 @@ from controlplane.arrival import Arrival, Arriving
 from controlplane.circumstances import Circumstances
 from controlplane.dataplane import Dataplane
 from controlplane.engine import Engine
-from controlplane.entrance import Links
+from controlplane.entrance import Entrances
 from controlplane.errors import ControlPlaneError
 from controlplane.explain import SHORTEST_FRAME, Trace, Traces, Way
 from controlplane.frame import Head
+from controlplane.links import Links
 from controlplane.monitor import read_links
 from controlplane.neighbour import Details
 from controlplane.netlink import NetlinkSocket
@@ -67,29 +68,30 @@ class Explaining:
 
     def _explain(self, request: api.ExplainRequest, frame: bytes, snapshot: Snapshot) -> api.Explanation:
         names = dict(socket.if_nameindex())
-        links, fdb = Links(read_links(), snapshot.plan.stack), self._dataplane.fdb
+        links, fdb = Links(read_links()), self._dataplane.fdb
+        entrances = Entrances(links, snapshot.plan.stack)
         with NetlinkSocket() as sock:
-            came = Arriving(sock, links, snapshot.ports, fdb.member).arrive(frame, request.port, request.own_mac)
+            came = Arriving(sock, entrances, snapshot.ports, fdb.member).arrive(frame, request.port, request.own_mac)
             device, head = came.entrance.device, came.head
             traces = self._explainer.run(self._dataplane.program, came.frame, device.ifindex)
             trace = traces.live
             hop = trace.way.hop if trace.way else trace.fib_hop
             found = neighbour.find(sock, hop) if hop else None
-            owner = links.by_index(trace.ifindex) or came.owner
-            egress = links.by_index(hop.ifindex) if hop else None
-            bridge = links.bridge(device if trace.fib_code is None else egress)
-            around = links.around(device, came.owner)
+            owner = links.get(trace.ifindex) or came.owner
+            egress = links.get(hop.ifindex) if hop else None
+            bridge = entrances.bridge(device if trace.fib_code is None else egress)
+            around = entrances.around(device, came.owner)
             mac = head.source_mac if trace.fib_code is None else found.lladdr if found else ""
             about = Circumstances(
                 port=device.name,
                 head=head,
                 mac=owner.mac,
                 owner=came.owner.name,
-                slow=links.why_not(came.owner),
+                slow=entrances.why_not(came.owner),
                 vlan=came.owner.kind == "vlan",
                 names=names,
                 ports=snapshot.refusals,
-                egress_slow=links.why_not(egress) if egress else "",
+                egress_slow=entrances.why_not(egress) if egress else "",
                 egress_mtu=egress.mtu if egress else 0,
                 way_out=_port_of(trace.way, snapshot) or "",
                 bridge=bridge.name if bridge else "",
