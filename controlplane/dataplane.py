@@ -41,7 +41,6 @@ from controlplane.reconcile import (
 )
 from controlplane.slots import Slots
 from controlplane.swap import Swap, Swapper
-from controlplane.twin import Twins
 from controlplane.vrf import Vrfs
 
 
@@ -74,7 +73,7 @@ class Dataplane:
             self._defines = defines
             self.features = features
             """What the program that ports get is compiled with"""
-            self._running = self._program = self._compiled(features)
+            self._running = self._program = self.compile(features)
             stack.callback(self._close_programs)
             self._tables = self._program.tables
             described = layout.describe(LAYOUT_VERSION, self._tables, self._memory.sizes)
@@ -87,8 +86,7 @@ class Dataplane:
             settings = self._tables[b"settings"]  # of the errors of all devmaps, ours are counted
             settings[0] = settings.Leaf(self._lib.object_id(self._tables[b"tx_ports"].map_fd))
             self._program.trace("redirect_failed", "xdp_redirect_err")
-            self._twins = stack.enter_context(closing(Twins(self._lib, pins)))
-            self._swapper = Swapper(self._lib, self._attachments, self._twins, self.slots.losses)
+            self._swapper = Swapper(self._lib, self._attachments, self.slots.losses)
             stack.callback(self._swapper.close)
 
             self.route_filter_fd = self._program.filter("route_event")
@@ -205,7 +203,6 @@ class Dataplane:
         self._swapper.begin(self._running.id)
         self._attachments.replace(self._running)
         self._heritage.take()
-        self._twins.leave(self._running)
         if not self._swapper.watching:
             self._heritage.drop()
 
@@ -213,7 +210,6 @@ class Dataplane:
         """Twice a second: see how the last swap goes."""
         if self._swapper.watch():
             self._heritage.drop()
-            self._twins.keep(self._attachments.programs().values())
 
     @property
     def last_swap(self) -> Swap | None:
@@ -230,20 +226,8 @@ class Dataplane:
         return self._heritage.pending
 
     def compile(self, features: Iterable[Feature]) -> Program:
-        """A program over the same maps, attached nowhere yet, and what it is tried by; takes a second. May run in a
-        thread, one at a time. Raises MissingDependency, DataplaneError."""
-        program = self._compiled(features)
-        self._twins.make(program)
-        return program
-
-    def leave_twin(self) -> None:
-        """For the next daemon, which tries its program against this one. Takes a second; may run in a thread."""
-        running = self._running
-        self._twins.make(running)
-        self._twins.leave(running)
-        self._twins.keep(self._attachments.programs().values())
-
-    def _compiled(self, features: Iterable[Feature]) -> Program:
+        """A program over the same maps, attached nowhere yet; takes some tenths of a second. May run in a thread, one
+        at a time. Raises MissingDependency, DataplaneError."""
         return Program(self._lib, (*self._defines, *definitions(features), *self._definitions))
 
     def adopt(self, program: Program, features: frozenset[Feature], settled: bool = False) -> None:
@@ -284,7 +268,7 @@ class Dataplane:
     def _try(self, program: Program, settled: bool) -> None:
         """Three times, since routes and neighbours may change between two answers."""
         for _ in range(3):
-            reason = self._swapper.refusal(program, self._trial_frames(), settled)
+            reason = self._swapper.refusal(program.fd, self._trial_frames(), settled)
             if not reason:
                 return
         self._swapper.refuse(program.id, reason)

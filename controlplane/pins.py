@@ -4,7 +4,6 @@
 <run dir>/bpf/            bpffs mount
 <run dir>/bpf/vN/         maps of layout version N, LAYOUT_VERSION
 <run dir>/bpf/vN/links/   one pinned XDP link for each port, named by ifindex
-<run dir>/bpf/twins/      of the programs in the links, by their ids (controlplane/twin.py)
 <run dir>/layout-vN.json  what these maps look like, for other versions (controlplane/layout.py)
 """
 
@@ -31,7 +30,6 @@ class PinDirectory:
         self.mount_point = run_dir / "bpf"
         self.maps = self.mount_point / f"v{LAYOUT_VERSION}"
         self.links = self.maps / "links"
-        self.twins = self.mount_point / "twins"
 
     def open(self) -> None:
         """Mount, make the folders, and take over the links of other layouts."""
@@ -76,7 +74,7 @@ class PinDirectory:
     def remove(self) -> None:
         """Unpin everything, which detaches every port, and unmount."""
         if os.path.ismount(self.mount_point):
-            for path in (self.maps, self.twins, *self.other_layouts()):
+            for path in (self.maps, *self.other_layouts()):
                 shutil.rmtree(path, ignore_errors=True)
                 self.description(path.name).unlink(missing_ok=True)
             subprocess.run(["umount", "--lazy", str(self.mount_point)], check=True, capture_output=True)

@@ -2,7 +2,6 @@
 """One program takes another's place in the links: tried before, watched after, and taken back if frames get lost."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +10,6 @@ from controlplane import trial
 from controlplane.attachment import Attachments, let_go
 from controlplane.errors import DataplaneError
 from controlplane.libbpf import Libbpf, XdpMd
-from controlplane.program import Program
-from controlplane.twin import Twins
 
 log = logging.getLogger("xdprouter.swap")
 
@@ -37,11 +34,10 @@ class Swap:
 
 
 class Swapper:
-    """`twins`: for trials. `counts`: (frames that could not be redirected, frames redirected) of all ports so far."""
+    """`counts`: (frames that could not be redirected, frames redirected) of all ports so far."""
 
-    def __init__(self, lib: Libbpf, attachments: Attachments, twins: Twins, counts: Callable[[], tuple[int, int]]):
+    def __init__(self, lib: Libbpf, attachments: Attachments, counts: Callable[[], tuple[int, int]]):
         self._lib = lib
-        self._twins = twins
         self._attachments = attachments
         self._counts = counts
         self._old: dict[int, int] = {}
@@ -51,28 +47,17 @@ class Swapper:
         self.taken_back = ""
         """Why; nothing is swapped in any more"""
 
-    def refusal(self, new: Program, frames: Mapping[int, list[trial.Frame]], settled: bool) -> str:
+    def refusal(self, new_fd: int, frames: Mapping[int, list[trial.Frame]], settled: bool) -> str:
         """Why this program may not take the place of those in the links; empty if it may."""
         old = self._attachments.hold()
-        tried_on = {ifindex: self._tried(fd) for ifindex, fd in old.items()}
-        if old:
-            self._twins.make(new)
-        tried_on[0] = self._tried(new.fd)  # no device has this number
         try:
-            runs = {ifindex: self._runner(fd) for ifindex, fd in tried_on.items()}
             tried = {ifindex: sent for ifindex, sent in frames.items() if ifindex in old}
-            return trial.compare(tried, runs, runs[0], settled)
+            runs = {ifindex: self._runner(fd) for ifindex, fd in old.items()}
+            return trial.compare(tried, runs, self._runner(new_fd), settled)
         except DataplaneError as error:
             return f"it cannot be tried: {error}"
         finally:
             let_go(old)
-            let_go(tried_on)
-
-    def _tried(self, fd: int) -> int:
-        """What is tried in a program's place, to be closed: its twin, which counts nothing. One that an earlier version
-        has left without a twin is tried itself."""
-        twin = self._twins.of(self._lib.object_id(fd))
-        return os.dup(fd) if twin is None else twin
 
     def begin(self, new_id: int) -> None:
         """Just before: keep hold of what is in the links."""

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A program is tried before it is put into the links: what the one that runs there answers to some frames, the new one must
-answer too, on the real maps and ports. Both are tried by their twins (twin.py), so the frames leave no trace; those through a
-program that an earlier version has left, without a twin, are counted by it.
+answer too, on the real maps and ports. The frames are counted like others.
 
 Where the two may differ: what is passed to the kernel is never wrong, and the old program may go by what an earlier daemon
 knew, so an ordinary frame may be passed by the one and redirected by the other. But a new one that redirects none of those

@@ -36,8 +36,6 @@ from xdprouter.systemd import Notifier
 
 log = logging.getLogger("xdprouter")
 
-TWIN_AFTER_S = 10.0
-
 
 def run(instance: Instance, config: Config, read_again: Callable[[], Config] | None = None) -> int:
     """Be the daemon until SIGTERM, SIGINT or a stop request; `read_again` at SIGHUP or a reload request. Returns the exit
@@ -125,7 +123,6 @@ class Daemon:
         ready = asyncio.create_task(self._engine.ready.wait())
         alive = asyncio.create_task(self._publisher.keep_alive())
         watched = asyncio.create_task(self._show_life())
-        twin: asyncio.Task | None = None
         try:
             await asyncio.wait({engine, ready}, return_when=asyncio.FIRST_COMPLETED)
             if engine.done():
@@ -137,7 +134,6 @@ class Daemon:
                 self._exporters.serve(self.status)
                 loop.add_signal_handler(signal.SIGHUP, self._reload_and_log)
                 log.info("instance %s is ready, program id %d", self._instance.name, self._dataplane.program_id)
-                twin = asyncio.create_task(self._leave_twin())
                 self._announce("started", f"xdprouter {__version__} is ready")
                 self._notifier.ready(self._summary())
                 done, _ = await asyncio.wait({engine, serve, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -150,9 +146,6 @@ class Daemon:
             detach = self._detaches
             await self._keeper.stop(release=detach)
             await self._explaining.close()
-            self._stop.set()
-            if twin:
-                await asyncio.wait({twin})  # a thread cannot be ended
         fate = _fate_of_ports(detach)
         log.info("stopping; %s", fate)
         self._announce("stopping", fate)
@@ -163,18 +156,6 @@ class Daemon:
     def _detaches(self) -> bool:
         """Whether the end takes the ports off XDP: as asked for, else as configured."""
         return self._configured.config.on_exit == "detach" if self._detach is None else self._detach
-
-    async def _leave_twin(self) -> None:
-        """By which the next daemon tries its program against this one's. Not at once: a start has other things to compute."""
-        try:
-            await asyncio.wait_for(self._stop.wait(), TWIN_AFTER_S)
-            return
-        except TimeoutError:
-            pass
-        try:
-            await asyncio.to_thread(self._dataplane.leave_twin)
-        except (ControlPlaneError, OSError) as error:
-            log.warning("the next daemon's test packets will be counted: %s", error)
 
     async def _show_life(self) -> None:
         """To a watchdog, as long as the engine goes its rounds."""

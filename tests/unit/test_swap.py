@@ -46,7 +46,7 @@ def counts():
 @pytest.fixture
 def swapper(links, counts):
     before = _open_files()
-    made = Swapper(links, links, None, lambda: tuple(counts))
+    made = Swapper(links, links, lambda: tuple(counts))
     yield made
     made.close()
     assert _open_files() == before
