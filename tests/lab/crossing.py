@@ -159,6 +159,8 @@ class Crossing:
     def _cross(self, count: int, families: tuple[int, ...], **fields) -> int:
         """How many were on the fast path."""
         self._macs.clear()
+        for wire in self._receivers:
+            wire.forget()
         before = self.router.verdict("forward", self.source.port)
         for family in families:
             expected = []

@@ -46,6 +46,15 @@ class Wire:
             except TimeoutError:
                 return
 
+    def forget(self) -> None:
+        """What has come in so far: a stream fills the buffer within a minute, and then nothing more gets in."""
+        self._socket.setblocking(False)
+        try:
+            while self._socket.recv(1):
+                pass
+        except BlockingIOError:
+            pass
+
     def _receive(self) -> bytes:
         frame, control, _, _ = self._socket.recvmsg(65535, vlan_tag.AUXDATA_SPACE)
         return vlan_tag.with_tag(frame, control)

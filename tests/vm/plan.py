@@ -49,7 +49,7 @@ IN_THE_SUITE = (Part("verifier", _VERIFIER, 300), Part("lab", (_TWO_HOSTS,), 400
 """Of `make test`: every program, and packets that cross a router"""
 
 PARTS = (
-    Part("links", (*_LINKS, "-k", "not untagged"), 1200),
+    Part("links", (*_LINKS, "-k", "not (untagged or first_vlan or explain_is)"), 1200),
     Part("conformance", (_CONFORMANCE, "-k", "each or jumbo"), 900, {"CONFORMANCE_PACKETS": "1000"}),
     Part(
         "programs",
@@ -60,9 +60,10 @@ PARTS = (
         Part("bonds", (_BONDS, "-k", mode), 600, kernels=(kernel,))
         for kernel, mode in zip(KERNELS, ("802.3ad", "active-backup", "balance-xor"), strict=True)
     ),
-    Part("lab", (_FRR,), 400),
+    Part("swap", (_LINKS[0], "-k", "first_vlan or explain_is"), 900, kernels=KERNELS[:1]),
 )
-"""Of `make test-vm`, the longest first: each kind of link on each kernel, and what a kernel has in common with another once"""
+"""Of `make test-vm`, the longest first: each kind of link on each kernel, and what a kernel has in common with another once.
+FRR runs in the VRFs."""
 
 EVERYTHING = (
     Part("conformance", (_CONFORMANCE, "-k", "links"), 3600, {"CONFORMANCE_PACKETS": "20000"}),
