@@ -15,6 +15,7 @@ settings.load_profile("patient")
 
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "needs(*features): kernel features, by their names in tests/features.py")
+    config.addinivalue_line("markers", "alone: of answers within a time, so nothing else runs beside it")
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -18,6 +18,8 @@ from tests.coherence.silent import NOTICED_S, hash_policy
 from tests.coherence.traffic import traffic as flowing_traffic
 from tests.coherence.traffic import until
 
+pytestmark = pytest.mark.alone
+
 ROUNDS = 50
 ELSEWHERE = {4: ("10.32.0.0", 24), 6: ("fd20::", 64)}
 """In other blocks than the traffic's destinations"""

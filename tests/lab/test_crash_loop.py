@@ -12,6 +12,8 @@ from tests.lab.flood import PORTS, flood, site
 from xdprouter import api
 from xdprouter.bench import network
 
+pytestmark = pytest.mark.alone
+
 CRASHES = 20
 LONGEST_S = 2.5
 """Of a life: a start takes about one."""

@@ -10,6 +10,8 @@ from lab.wait import wait_until
 from tests.lab.conftest import Router
 from tests.lab.wire import kernel_forwarded, stream
 
+pytestmark = pytest.mark.alone
+
 RATE = 50_000
 BOUND_S = 1.0
 """Within this time the port is said to be guarded, or is on the fast path again."""

@@ -19,6 +19,8 @@ from tests.lab.conftest import Router
 from tests.lab.wire import Wire, kernel_forwarded, mac, stream
 from xdprouter import api
 
+pytestmark = pytest.mark.alone
+
 TARGETS = ["10.2.0.2", "fd02::2"]
 NEW_MAC = "02:00:00:00:99:99"
 RATE, SLOW_RATE = 1000, 200

@@ -14,6 +14,8 @@ from tests.lab.conftest import Router
 from tests.lab.wire import stream
 from xdprouter import api
 
+pytestmark = pytest.mark.alone
+
 TRUTH_S = 1.0
 """How long `status` may lag behind the kernel."""
 RATE = 5_000

@@ -14,6 +14,8 @@ from tests.lab.wire import stream
 from tests.scale import feeds
 from tests.scale.measure import ADDRESS, TOPOLOGY
 
+pytestmark = pytest.mark.alone
+
 ROUTES = {4: 100_000, 6: 20_000}
 COUNTED_WITHIN_S = 30
 CPU_S = 2.0
