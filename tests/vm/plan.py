@@ -48,8 +48,17 @@ _UNIT = Part("unit", ("tests/lab/test_unit.py",), 700, kernels=("6.12",))
 IN_THE_SUITE = (Part("verifier", _VERIFIER, 300), Part("lab", (_TWO_HOSTS,), 400))
 """Of `make test`: every program, and packets that cross a router"""
 
+_IN_TURN = tuple(
+    zip(
+        KERNELS,
+        ("802.3ad", "active-backup", "balance-xor"),
+        ("test_qinq", "test_home_router", "first_vlan"),
+        strict=True,
+    )
+)
+"""Kernel, mode of bonds, lab: the conformance run has bonds, two tags and bridges on each kernel."""
 PARTS = (
-    Part("links", (*_LINKS, "-k", "not (untagged or first_vlan or explain_is)"), 1200),
+    Part("links", (*_LINKS, "-k", "(test_vlan or test_vrf) and not (first_vlan or explain_is)"), 1200),
     Part("conformance", (_CONFORMANCE, "-k", "each or jumbo"), 900, {"CONFORMANCE_PACKETS": "1000"}),
     Part(
         "programs",
@@ -57,13 +66,11 @@ PARTS = (
         900,
     ),
     *(
-        Part("bonds", (_BONDS, "-k", mode), 600, kernels=(kernel,))
-        for kernel, mode in zip(KERNELS, ("802.3ad", "active-backup", "balance-xor"), strict=True)
+        Part("turn", (_BONDS, *_LINKS, "-k", f"{mode} or ({lab} and not untagged)"), 900, kernels=(kernel,))
+        for kernel, mode, lab in _IN_TURN
     ),
-    Part("swap", (_LINKS[0], "-k", "first_vlan or explain_is"), 900, kernels=KERNELS[:1]),
 )
-"""Of `make test-vm`, the longest first: each kind of link on each kernel, and what a kernel has in common with another once.
-FRR runs in the VRFs."""
+"""Of `make test-vm`, the longest first; each has all of it only in `make test-vm-full`. FRR runs in the VRFs."""
 
 EVERYTHING = (
     Part("conformance", (_CONFORMANCE, "-k", "links"), 3600, {"CONFORMANCE_PACKETS": "20000"}),
