@@ -62,7 +62,7 @@ PARTS = (
     Part("conformance", (_CONFORMANCE, "-k", "each or jumbo"), 900, {"CONFORMANCE_PACKETS": "1000"}),
     Part(
         "programs",
-        (*_VERIFIER, "tests/bpf/test_structs.py", "tests/bpf/test_cached_packet_table.py", "-k", "not wide"),
+        (*_VERIFIER, "tests/bpf/test_cached_packet_table.py", "-k", "not wide"),
         900,
     ),
     *(
