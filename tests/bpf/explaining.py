@@ -35,8 +35,9 @@ def live(router: Router, frame: bytes, ingress: str) -> tuple[str, str, bytes, s
     return verdict, ACTIONS[action], after, codes, sum(counters.cache_hits for counters in counted)
 
 
-class Lapsed(Exception):
-    """The cache's lease ran out while something was asked of it: the machine is busy, and all begins anew."""
+class Disturbed(Exception):
+    """While something was asked, the cache's lease ran out, as it does on a busy machine, or the kernel announced a
+    change: all begins anew."""
 
 
 def agree(explainers: dict, router: Router, frame: bytes, ingress: str, key: Key | None = None) -> Trace:
@@ -48,15 +49,20 @@ def agree(explainers: dict, router: Router, frame: bytes, ingress: str, key: Key
             for turn in range(2):
                 told = agree_once(explainers, router, frame, ingress, key, turn)
             return told
-        except Lapsed:
+        except Disturbed:
             router.dataplane.cache.invalidate()
-    raise AssertionError("the machine is too busy for a lease")
+    raise AssertionError("never was a packet left in peace")
 
 
 def agree_once(explainers: dict, router: Router, frame: bytes, ingress: str, key: Key | None, turn: int) -> Trace:
-    before = contents(router)
+    if key is not None:
+        router.grant(key)  # the tables are cleared where it is another than before
+    announced, before = router.announced, contents(router)
     traces = leased(router, key, lambda: explain(explainers, router, frame, ingress))
-    assert changed(before, contents(router)) == set()
+    moved = changed(before, contents(router))
+    if router.announced != announced:
+        raise Disturbed
+    assert moved == set()
     verdict, action, after, codes, hits = leased(router, key, lambda: live(router, frame, ingress))
     trace = traces.cached[CPU]
     told = (turn, trace.verdict, trace.action, trace.frame, _counted(trace.fib_code))
@@ -75,7 +81,7 @@ def leased(router: Router, key: Key | None, act):
         router.grant(key)
     out = act()
     if key is not None and not router.dataplane.cache.lease_ok:
-        raise Lapsed
+        raise Disturbed
     return out
 
 

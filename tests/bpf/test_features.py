@@ -30,7 +30,12 @@ def test_the_lack_of_a_feature_skips_or_fails(monkeypatch, expected, outcome):
         features.require("absent")
 
 
-def test_probes_leave_nothing_behind():
-    before = set(namespace.DIRECTORY.iterdir())
-    features.has.__wrapped__("bridge")
-    assert set(namespace.DIRECTORY.iterdir()) == before
+@pytest.mark.parametrize("feature", ["bridge", "absent"])
+def test_probes_leave_nothing_behind(feature, monkeypatch):
+    """Of this process: others may be at work."""
+    monkeypatch.setitem(features.COMMANDS, "absent", ["ip link add x type no_such_type"])
+    made = []
+    monkeypatch.setattr(namespace, "create", lambda ns, create=namespace.create: (create(ns), made.append(ns)))
+    features.has.__wrapped__(feature)
+    assert made
+    assert not [ns for ns in made if (namespace.DIRECTORY / ns).exists()]
