@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 
-from controlplane.errors import NetlinkError
+from controlplane.errors import DataplaneError, NetlinkError
 from controlplane.libbpf import Libbpf
 from controlplane.neighbour import NDMSG, RTM_GETNEIGH, RTM_NEWNEIGH
 from controlplane.netlink import NetlinkSocket, attribute, objects
@@ -63,7 +63,15 @@ class Fdb:
 
     def member(self, bridge: int, mac: str) -> int | None:
         """ifindex of the member where the data plane knows a host; None: it does not."""
-        return self.entries().get(_KEY.pack(bridge, bytes.fromhex(mac.replace(":", "")), 0)) if mac else None
+        if not mac:
+            return None
+        key = _KEY.pack(bridge, bytes.fromhex(mac.replace(":", "")), 0)
+        try:
+            return _ENTRY.unpack(self._lib.map_value(self._map, key, _ENTRY.size))[0]
+        except DataplaneError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return None
 
     def _look(self, bridges: frozenset[int]) -> bool:
         learned = read(bridges) if bridges else {}

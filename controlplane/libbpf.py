@@ -94,7 +94,7 @@ class MapInfo(ct.Structure):
 
     _fields_ = [
         ("type", ct.c_uint), ("id", ct.c_uint), ("key_size", ct.c_uint), ("value_size", ct.c_uint),
-        ("max_entries", ct.c_uint), ("_rest", ct.c_ubyte * 228),
+        ("max_entries", ct.c_uint), ("flags", ct.c_uint), ("name", ct.c_char * 16), ("_rest", ct.c_ubyte * 208),
     ]  # fmt: skip
 
 
