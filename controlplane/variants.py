@@ -17,6 +17,10 @@ class Variant:
     defines: tuple[str, ...]
     cache_sets: int
 
+    def __str__(self) -> str:
+        names = [define.removeprefix("-DFEATURE_").removesuffix("=1") for define in self.defines]
+        return "-".join(names or ["none"]) + f"-{self.cache_sets}"
+
 
 def variants() -> list[Variant]:
     return [

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 VERSION = 1
+SILENCE_S = 3.0
+"""A daemon that lives and works says something, and answers, every second: after so long it is stopped, or stuck."""
 
 
 @dataclass(frozen=True)

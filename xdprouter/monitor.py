@@ -6,10 +6,9 @@ import sys
 
 from xdprouter import stdout
 from xdprouter.errors import NoDaemon
+from xdprouter.events import SILENCE_S
 from xdprouter.instance import Instance
 
-SILENCE_S = 3.0
-"""So long a daemon that lives and works is never silent"""
 _LOOK_MS = 500
 
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from controlplane.counters import Traffic
 from controlplane.interface import Interface, InterfaceFlag
 from controlplane.reconcile import SetInterface, SetTagged, Transmit
+from tests import packets
 from tests.bpf.network import Namespace, Router
 
 
@@ -119,6 +120,11 @@ DEVICES = {
     "mforeign": Device(upper="br0", known=False),
 }
 MEMBERS = [name for name, device in DEVICES.items() if device.upper == "br0"]
+ELSEWHERE_MAC = "02:00:00:00:ee:02"
+"""Of a host that br0 has learned on another member than the tables' sender"""
+HOSTS = {  # number of a host behind br0, bv40 and bvq: the member that its bridge has learned it on
+    2: "m1", 4: "m2", 5: "mforeign", 6: "m0", 7: "mplain", 8: "midle",
+}  # fmt: skip
 POLICY_INGRESS = "v20"
 """A rule for what comes in here leads POLICY_DESTINATION into a blackhole."""
 POLICY_DESTINATION = {4: "10.90.0.5", 6: "2001:db8:90::5"}
@@ -243,6 +249,15 @@ class Links(Router):
 
     def forget(self) -> None:
         self.dataplane._tables[b"fdb"].clear()
+
+    def learn_hosts(self) -> None:
+        """Those of the tables, and no others."""
+        self.forget()
+        self.learn("br0", packets.HOST_MAC, "m0")
+        self.learn("br0", ELSEWHERE_MAC, "m1")
+        for host, member in HOSTS.items():
+            for name in ("br0", "bv40", "bvq"):
+                self.learn("br0", next_hop_mac(name, host), member)
 
     def learned(self, bridge: str = "br0") -> dict[str, str]:
         """MAC -> member, as the data plane has it."""

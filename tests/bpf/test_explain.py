@@ -15,6 +15,7 @@ from controlplane import compiler, source
 from controlplane.errors import DataplaneError
 from controlplane.explain import LARGEST_FRAME, AdjacencyLayout, ExplanationLayout, Step
 from controlplane.program import Program
+from controlplane.variants import variants
 from tests import packets
 from tests.bpf.explaining import CPU, MAPS, agree, changed, contents, explain, explained, leased
 from tests.bpf.network import destination
@@ -22,7 +23,6 @@ from tests.bpf.test_cached_packet_table import KEYS, with_keys
 from tests.bpf.test_packet_table import ENCAP, SHARED_TABLES, TRUNCATED, Case, described
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
-ALL_FEATURES = ("-DFEATURE_VLAN=1", "-DFEATURE_UPPER=1", "-DFEATURE_BRIDGE=1", "-DFEATURE_VRF=1")
 
 
 # --- nothing changes --------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_the_variant_loads_with_all_features(cached_router):
     frame = bytes(packets.udp(destination("out", 4)))
     try:
         assert explained(explainer, cached_router, frame).live.verdict == "forward"
-        definitions = (*ALL_FEATURES, *cached_router.dataplane.program.definitions)
+        definitions = (*variants()[-1].defines, *cached_router.dataplane.program.definitions)
         running = Program(compiler.libbpf_of_bcc(), definitions)
         with cached_router.ns.entered():
             traces = explainer.run(running, bytes(packets.vlan(packets.udp("10.10.0.5"), 10)), 3)

@@ -15,8 +15,7 @@ from tests.bpf import test_packets_below as below_tables
 from tests.bpf import test_tagged_packets as tagged_tables
 from tests.bpf.explaining import agree, contents, explain
 from tests.bpf.link_cases import ALL_FEATURES, KEYS, Case, arriving, described, udp
-from tests.bpf.links import DEVICES, Links, Tag, destination, next_hop_mac, tags_number
-from tests.bpf.test_packets_below import ELSEWHERE_MAC, HOSTS
+from tests.bpf.links import DEVICES, ELSEWHERE_MAC, Links, Tag, destination, tags_number
 
 pytestmark = pytest.mark.usefixtures("one_cpu")
 TABLES = [*tagged_tables.TABLES, *below_tables.TABLES]
@@ -36,12 +35,7 @@ def cached_links(links_with) -> Links:
 
 def learned(links: Links) -> Links:
     """Its bridges know the hosts of the tables."""
-    links.forget()
-    links.learn("br0", packets.HOST_MAC, "m0")
-    links.learn("br0", ELSEWHERE_MAC, "m1")
-    for host, member in HOSTS.items():
-        for name in ("br0", "bv40", "bvq"):
-            links.learn("br0", next_hop_mac(name, host), member)
+    links.learn_hosts()
     return links
 
 

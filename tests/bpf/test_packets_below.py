@@ -20,6 +20,7 @@ from tests.bpf.link_cases import (
     udp,
 )
 from tests.bpf.links import (
+    ELSEWHERE_MAC,
     Links,
     Tag,
     ad,
@@ -32,10 +33,7 @@ from tests.bpf.network import rise
 
 REFRESH_TIME = 10 * HZ
 """FDB_REFRESH_TIME of bpf/bridge.h"""
-UNKNOWN_MAC, ELSEWHERE_MAC = "02:00:00:00:ee:01", "02:00:00:00:ee:02"
-HOSTS = {  # number of a host behind br0, bv40 and bvq: the member that its bridge has learned it on
-    2: "m1", 4: "m2", 5: "mforeign", 6: "m0", 7: "mplain", 8: "midle",
-}  # fmt: skip
+UNKNOWN_MAC = "02:00:00:00:ee:01"
 UNLEARNED_HOST = 3
 
 
@@ -136,12 +134,7 @@ def below(links_with):
 
     def get(program: str, cached: bool = False) -> Links:
         links = links_with(*PROGRAMS[program], cached=cached)
-        links.forget()
-        links.learn("br0", packets.HOST_MAC, "m0")
-        links.learn("br0", ELSEWHERE_MAC, "m1")
-        for host, member in HOSTS.items():
-            for name in ("br0", "bv40", "bvq"):
-                links.learn("br0", next_hop_mac(name, host), member)
+        links.learn_hosts()
         return links
 
     return get

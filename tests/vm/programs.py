@@ -25,8 +25,6 @@ RECORDED = "XDPROUTER_RECORDED_PROGRAMS"
 _LD_IMM64 = 0x18
 _MAP_FD, _MAP_VALUE = 1, 2
 """BPF_PSEUDO_MAP_FD and BPF_PSEUDO_MAP_VALUE: source register of such an instruction, whose immediate is a map's fd"""
-_REST = struct.Struct("=I16s")
-"""Of struct bpf_map_info after max_entries: map_flags, name"""
 _LOOPBACK = 1
 BPF_F_RDONLY_PROG = 1 << 7
 
@@ -59,11 +57,6 @@ class Recorded:
     """what it was compiled with"""
 
 
-def described(variant: Variant) -> str:
-    names = [define.removeprefix("-DFEATURE_").removesuffix("=1") for define in variant.defines]
-    return "-".join(names or ["none"]) + f"-{variant.cache_sets}"
-
-
 def record(path: Path) -> None:
     """Compile every variant for two CPUs (an index into a table then has a part that the compiler does not know), the
     largest for one too, and of each what explains packets; write what was loaded to `path`."""
@@ -71,7 +64,7 @@ def record(path: Path) -> None:
     for variant, cpus in [*((variant, 2) for variant in variants()), (variants()[-1], 1)]:
         for program in _loaded(variant, cpus):
             explains = any(one.name == "explanation" for one in program.maps)
-            title = f"{program.name}-{described(variant)}-{cpus}{'-explain' if explains else ''}"
+            title = f"{program.name}-{variant}-{cpus}{'-explain' if explains else ''}"
             found.setdefault(program, title)
     path.write_text(json.dumps([asdict(program) | {"title": title} for program, title in found.items()]))
 
@@ -144,7 +137,7 @@ def _references(code: bytes) -> Iterator[tuple[int, int]]:
 
 def _map(lib: Libbpf, fd: int) -> Map:
     info = lib.map_info(fd)
-    flags, name = _REST.unpack_from(bytes(info._rest))
+    flags = info.flags
     if info.type in (BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH):
         flags &= ~BPF_F_RDONLY_PROG  # which the kernel adds to these, and does not take (kernel/bpf/devmap.c)
-    return Map(info.type, info.key_size, info.value_size, info.max_entries, flags, name.rstrip(b"\0").decode())
+    return Map(info.type, info.key_size, info.value_size, info.max_entries, flags, info.name.decode())

@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from xdprouter.events import SILENCE_S
 from xdprouter.top.source import Away, Happened, Item, Reading, Silent
 
 HISTORY = 60
 """Readings, about one a second"""
 EVENTS = 100
-SILENCE_S = 3.0
-"""A daemon that lives and works answers every second."""
 SORTS = ("name", "fast", "slow", "drop")
 
 
