@@ -3,24 +3,23 @@
 
 import ipaddress
 import socket
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controlplane import entrance, neighbour, route_get
 from controlplane import frame as heads
+from controlplane import neighbour, route_get
 from controlplane.entrance import Entrance, Entrances, Learned
 from controlplane.errors import ControlPlaneError
 from controlplane.frame import Head
-from controlplane.link import VLAN_8021AD, VLAN_8021Q, Link
+from controlplane.link import MAC_TEXT, Link
 from controlplane.netlink import NetlinkSocket
 from controlplane.next_hop import NextHop
 from controlplane.ports import PortView
-from controlplane.tags import TAG_8021AD, TAG_VID, text
+from controlplane.route_get import Route
+from controlplane.tags import number, octets, text
 
 _MACS = 12
 """Bytes of a frame in front of its tags"""
-_MAC_TEXT = 17
 
 
 @dataclass(frozen=True)
@@ -49,19 +48,20 @@ class Arriving:
         gets the tags and the MAC of the interface. Raises ControlPlaneError, also for a captured frame whose tags are not
         those of the interface."""
         head = heads.read(frame)
-        interface, chosen = (self._named(named), "given") if named else self._found(head, made)
-        own = max(0, entrance.number(head.tags))
+        back = self._way_back(head) if made or not named else None
+        interface, chosen = (self._named(named), "given") if named else self._found(head, made, back)
+        own = max(0, number(head.tags))
         # Of a port, bond or bridge the frame's own tags tell to which interface it belongs.
         meant = interface if interface.kind == "vlan" else self._entrances.owner(interface, own)
-        sender = (self._sender(head, meant) if made else "") or head.source_mac
+        sender = (self._sender(head, meant, back) if made else "") or head.source_mac
         place = self._entrances.entrance(interface, sender, self._learned)
-        if interface.kind == "vlan" and (head.tags or not made) and entrance.number(head.tags) != place.tags:
+        if interface.kind == "vlan" and (head.tags or not made) and number(head.tags) != place.tags:
             raise ControlPlaneError(_contradiction(head, place, made))
         tags = own if head.tags else place.tags
         owner = self._entrances.owner(place.device, tags)
         if made:
             macs = bytes.fromhex((owner.mac + sender).replace(":", ""))
-            frame = macs + (b"" if head.tags else _octets(tags)) + frame[_MACS:]
+            frame = macs + (b"" if head.tags else octets(tags)) + frame[_MACS:]
         return Arrival(frame, heads.read(frame), place, owner, chosen)
 
     # --- inside ---------------------------------------------------------------------------------
@@ -77,16 +77,16 @@ class Arriving:
             raise ControlPlaneError(f"nothing comes in on {name}: its device is absent ({self._known})")
         raise ControlPlaneError(f"there is no device {name} here ({self._known})")
 
-    def _found(self, head: Head, made: bool) -> tuple[Link, str]:
+    def _found(self, head: Head, made: bool, way_back: Route | None) -> tuple[Link, str]:
         if not self._present:
             raise ControlPlaneError("there are no ports: xdprouter attach PORT makes one")
         if not made:
-            owners = self._entrances.addressed(head.destination_mac, max(0, entrance.number(head.tags)))
+            owners = self._entrances.addressed(head.destination_mac, max(0, number(head.tags)))
             # A port that is down, or whose tag is of no interface, is known by its own MAC.
             owners = owners or [link for link in self._present.values() if link.mac == head.destination_mac]
             if len(owners) == 1:
                 return owners[0], "destination MAC"
-        back = self._way_back(head)
+        back = self._entrances.links.get(way_back.ifindex) if way_back else None
         if back and self._entrances.serves(back):
             return back, "way back to the source"
         if len(self._present) == 1:
@@ -95,35 +95,21 @@ class Arriving:
             return back, "way back to the source"
         raise ControlPlaneError(f"which port does it come in on? Give one with --iif ({self._known})")
 
-    def _way_back(self, head: Head) -> Link | None:
+    def _way_back(self, head: Head) -> Route | None:
         """By which the kernel reaches the source."""
         if not head.source:
             return None
         back = route_get.ask(self._sock, route_get.Question(source=b"", destination=head.source)).route
-        if back is None or back.kind != "unicast":
-            return None
-        return self._entrances.links.get(back.ifindex)
+        return back if back and back.kind == "unicast" else None
 
-    def _sender(self, head: Head, interface: Link) -> str:
+    def _sender(self, head: Head, interface: Link, back: Route | None) -> str:
         """The MAC of who would send such a packet here: the next hop on the way back, if the kernel knows it."""
-        if not head.source:
-            return ""
-        back = route_get.ask(self._sock, route_get.Question(source=b"", destination=head.source)).route
-        if back is None or back.ifindex != interface.ifindex or back.kind != "unicast":
+        if back is None or back.ifindex != interface.ifindex:
             return ""
         address = ipaddress.ip_address(back.gateway or head.source)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         found = neighbour.find(self._sock, NextHop(interface.ifindex, family, address.packed))
-        return found.lladdr if found and len(found.lladdr) == _MAC_TEXT else ""
-
-
-def _octets(tags: int) -> bytes:
-    """As they stand in a frame, in front of its EtherType; PCP and DEI are 0."""
-    out = b""
-    for tag in (tags & 0xFFFF, tags >> 16):
-        if tag:
-            out += struct.pack("!HH", VLAN_8021AD if tag & TAG_8021AD else VLAN_8021Q, tag & TAG_VID)
-    return out
+        return found.lladdr if found and len(found.lladdr) == MAC_TEXT else ""
 
 
 def _contradiction(head: Head, place: Entrance, made: bool) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from controlplane import neighbour, next_hop
 from controlplane.cache_key import Key
 from controlplane.libbpf import Libbpf
+from controlplane.link import MAC_TEXT
 from controlplane.memory import Memory, cache_bytes
 from controlplane.netlink import RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_SETTINGS, NetlinkSocket
 from controlplane.source import limits
@@ -88,6 +89,11 @@ class Cache:
     @property
     def key(self) -> Key | None:
         return self._key
+
+    @property
+    def enabled(self) -> bool:
+        """Whether packets may be answered from it; `reason` says why not."""
+        return bool(self.sets) and not self.reason
 
     @property
     def invalidations(self) -> int:
@@ -204,7 +210,7 @@ class Cache:
         self.invalidate()
         with NetlinkSocket() as sock:
             known = neighbour.details(sock)
-        ethernet = {h: e for h, e in known.items() if e.state & neighbour.VALID and len(e.lladdr) == 17}
+        ethernet = {h: e for h, e in known.items() if e.state & neighbour.VALID and len(e.lladdr) == MAC_TEXT}
         for number, (hop, entry) in enumerate(ethernet.items()):
             if number < limits()["MAX_NEXT_HOPS"]:  # the others are taken for changed when they are confirmed
                 mac = bytes.fromhex(entry.lladdr.replace(":", ""))

@@ -5,18 +5,15 @@ that XDP sees them on and the tags that they have there. Pure.
 An interface need not be on the fast path for that: then a frame is told to be the kernel's, and why.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controlplane.errors import ControlPlaneError
 from controlplane.link import Link
 from controlplane.links import Links
-from controlplane.refusal import cannot_be_port
+from controlplane.refusal import cannot_be_port, is_ethernet
 from controlplane.stack import Kind, Stack
-from controlplane.tags import TAG_8021AD, TAG_VID, pushed
-
-_MAC_TEXT = 17
-_PROTOCOLS = {"802.1Q": 0, "802.1ad": TAG_8021AD}
+from controlplane.tags import pushed
 
 Learned = Callable[[int, str], int | None]
 """(bridge, MAC) -> ifindex of the member where it was learned"""
@@ -47,7 +44,7 @@ class Entrances:
         if interface.kind == "vrf":
             inside = ", ".join(link.name for link in self.links.members(interface)) or "nothing"
             raise ControlPlaneError(f"{interface.name} is a VRF: name an interface in it (there is: {inside})")
-        if len(interface.mac) != _MAC_TEXT or interface.name == "lo":
+        if not is_ethernet(interface):
             raise ControlPlaneError(
                 f"{interface.name} is no Ethernet device, so it is not on the fast path: what comes in there is the kernel's"
             )
@@ -107,10 +104,8 @@ class Entrances:
 
     def bridge(self, link: Link | None) -> Link | None:
         """The one that it is, stands on or is a member of."""
-        seen: set[int] = set()
-        while link is not None and link.kind == "vlan" and link.ifindex not in seen:
-            seen.add(link.ifindex)
-            link = self.links.get(link.lower)
+        if link is not None and link.kind == "vlan":
+            link = self.links.below_vlans(link)
         if link is not None and link.upper_kind == "bridge":
             return self.links.master(link)
         return link if link is not None and link.kind == "bridge" else None
@@ -158,14 +153,3 @@ class Entrances:
     def _by_bond(self, bond: Link, tags: int, interface: Link) -> Entrance:
         members = [p.link for p in self._stack.places.values() if p.kind is Kind.MEMBER and p.upper == bond.ifindex]
         return Entrance(members[0] if members else bond, tags, interface, "active" if members else "")
-
-
-def number(tags: Iterable[tuple[str, int]]) -> int:
-    """Tags, as (protocol, VLAN id) from the outer to the inner, as in bpf/tags.h; -1 if that cannot say them."""
-    out = 0
-    found = list(tags)
-    if len(found) > 2 or any(not 0 < vid <= TAG_VID for _, vid in found):
-        return -1
-    for place, (protocol, vid) in enumerate(found):
-        out |= (vid | _PROTOCOLS[protocol]) << 16 * place
-    return out

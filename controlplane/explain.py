@@ -114,6 +114,11 @@ class Trace:
     frame: bytes
     """afterwards"""
 
+    @property
+    def hop(self) -> NextHop | None:
+        """Of its way, or as far as the FIB came."""
+        return self.way.hop if self.way else self.fib_hop
+
 
 @dataclass(frozen=True)
 class Traces:

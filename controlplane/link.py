@@ -16,6 +16,8 @@ from controlplane.netlink import HEADER, attributes, messages
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 IFINFOMSG = struct.Struct("=BBHiII")  # family, pad, type, ifindex, flags, change
 AF_BRIDGE = 7
+MAC_TEXT = 17
+"""Characters of an Ethernet address, as Link.mac has it; other devices have shorter or longer ones, or none"""
 IFF_UP = 1 << 0
 IFF_LOWER_UP = 1 << 16
 

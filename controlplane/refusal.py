@@ -6,7 +6,7 @@ What is not certain to be forwarded as the kernel would do it stays on the slow 
 
 from collections.abc import Iterable
 
-from controlplane.link import BOND_MODES, VLAN_REORDER_HDR, Bond, Bridge, BridgePort, Link, Vlan
+from controlplane.link import BOND_MODES, MAC_TEXT, VLAN_REORDER_HDR, Bond, Bridge, BridgePort, Link, Vlan
 from controlplane.tags import MAX_TAGS, pushed
 
 SWITCHED_BY_UPPER = {"bridge", "bond", "team", "macvlan", "macsec", "openvswitch", "hsr", "batadv"}
@@ -15,7 +15,6 @@ LEAST_AGEING_S = 30
 """Of a bridge: a host's frames reach it every FDB_REFRESH_TIME of bpf/bridge.h at least, well within this."""
 _XDP_MODES = {0, 1, 2, 4}
 """Of bonds: bond_xdp_check() in drivers/net/bonding/bond_main.c"""
-_MAC_TEXT = 17
 
 
 def cannot_be_port(link: Link, master: Link | None, above: Iterable[Link]) -> str:
@@ -34,7 +33,7 @@ def cannot_be_port(link: Link, master: Link | None, above: Iterable[Link]) -> st
         return f"a bond in mode {BOND_MODES.get(link.details.mode, link.details.mode)}, which runs no XDP"
     if taker := taker_on(above):
         return f"the lower device of {taker}, which may take its frames: they stay on the slow path"
-    if not _is_ethernet(link):
+    if not is_ethernet(link):
         return "not an Ethernet device"
     return ""
 
@@ -52,7 +51,7 @@ def bridge_refusal(bridge: Link, above: Iterable[Link]) -> str:
         return f"it is enslaved to a {bridge.upper_kind}"
     if taker := taker_on(above):
         return f"{taker} may take its frames"
-    return "" if _is_ethernet(bridge) else "it has no MAC"
+    return "" if is_ethernet(bridge) else "it has no MAC"
 
 
 def member_refusal(link: Link, above: Iterable[Link]) -> str:
@@ -86,7 +85,7 @@ def vlan_refusal(link: Link, outer: int, above: Iterable[Link]) -> str:
         return f"enslaved to a {link.upper_kind}, which owns its frames"
     if taker := taker_on(above):
         return f"{taker} may take its frames"
-    if not _is_ethernet(link):
+    if not is_ethernet(link):
         return "not an Ethernet device"
     if not link.up:
         return "administratively down"
@@ -98,5 +97,5 @@ def taker_on(above: Iterable[Link]) -> str:
     return next((f"{link.name} ({link.kind})" for link in above if link.takes_frames), "")
 
 
-def _is_ethernet(link: Link) -> bool:
-    return len(link.mac) == _MAC_TEXT and link.name != "lo"
+def is_ethernet(link: Link) -> bool:
+    return len(link.mac) == MAC_TEXT and link.name != "lo"

@@ -174,7 +174,7 @@ def _hairpin(trace: Trace, about: Circumstances) -> list[Reason]:
 
 
 def _egress_unavailable(trace: Trace, about: Circumstances) -> list[Reason]:
-    hop = trace.way.hop if trace.way else trace.fib_hop
+    hop = trace.hop
     if not hop:
         return [Reason("it cannot leave by the device that the FIB names")]
     device = about.name(hop.ifindex)

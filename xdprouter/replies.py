@@ -182,7 +182,7 @@ def _vrfs(snapshot: Snapshot) -> list[api.Vrf]:
 
 def _cache(cache: Cache, snapshot: Snapshot) -> api.Cache:
     return api.Cache(
-        enabled=bool(cache.sets) and not cache.reason,
+        enabled=cache.enabled,
         reason=cache.reason,
         key=str(cache.key) if cache.key else "",
         entries=cache.entries,

@@ -9,7 +9,7 @@ import pytest
 
 from controlplane import arrival, neighbour
 from controlplane.arrival import Arriving
-from controlplane.entrance import Entrances, number
+from controlplane.entrance import Entrances
 from controlplane.errors import ControlPlaneError
 from controlplane.features import Feature
 from controlplane.link import VLAN_8021AD
@@ -18,6 +18,7 @@ from controlplane.neighbour import Details, Owner
 from controlplane.ports import PortView
 from controlplane.route_get import Answer, Route
 from controlplane.stack import build
+from controlplane.tags import number
 from tests import packets
 from tests.unit.test_stack import BOND, BR, ETH0, ETH1, RED, in_red, link, member, slave, vlan
 from xdprouter.explain import packet

@@ -16,7 +16,6 @@ from controlplane.explain import SHORTEST_FRAME, Trace, Traces, Way
 from controlplane.frame import Head
 from controlplane.links import Links
 from controlplane.monitor import read_links
-from controlplane.neighbour import Details
 from controlplane.netlink import NetlinkSocket
 from controlplane.next_hop import NextHop
 from controlplane.snapshot import Snapshot
@@ -67,15 +66,15 @@ class Explaining:
     # --- in a thread ----------------------------------------------------------------------------
 
     def _explain(self, request: api.ExplainRequest, frame: bytes, snapshot: Snapshot) -> api.Explanation:
-        names = dict(socket.if_nameindex())
         links, fdb = Links(read_links()), self._dataplane.fdb
+        names = {link.ifindex: link.name for link in links}
         entrances = Entrances(links, snapshot.plan.stack)
         with NetlinkSocket() as sock:
             came = Arriving(sock, entrances, snapshot.ports, fdb.member).arrive(frame, request.port, request.own_mac)
             device, head = came.entrance.device, came.head
             traces = self._explainer.run(self._dataplane.program, came.frame, device.ifindex)
             trace = traces.live
-            hop = trace.way.hop if trace.way else trace.fib_hop
+            hop = trace.hop
             found = neighbour.find(sock, hop) if hop else None
             owner = links.get(trace.ifindex) or came.owner
             egress = links.get(hop.ifindex) if hop else None
@@ -124,10 +123,8 @@ class Explaining:
 
     def _reply(self, came: Arrival, traces: Traces, about: Circumstances, snapshot: Snapshot) -> api.Explanation:
         trace, plain, cache = traces.live, traces.plain, self._dataplane.cache
-        enabled = bool(cache.sets) and not cache.reason
-        states = {cpu: cache_state(found, enabled) for cpu, found in traces.cached.items()}
+        states = {cpu: cache_state(found, cache.enabled) for cpu, found in traces.cached.items()}
         best = next((s for s in ("recalled", "void") if s in states.values()), states[0])
-        hop = trace.way.hop if trace.way else trace.fib_hop
         return api.Explanation(
             schema=api.SCHEMA,
             port=_port(came),
@@ -142,8 +139,8 @@ class Explaining:
             ),
             fib=_lookup(plain.fib_code, plain.fib_hop.ifindex if plain.fib_hop else 0, plain.fib_mtu, about.names),
             reverse_path=_lookup(trace.reverse_code, trace.reverse_ifindex, 0, about.names),
-            next_hop=_next_hop(hop, about.neighbour, about.names) if hop else None,
-            egress=_egress(trace.way, snapshot, about.names) if trace.way else None,
+            next_hop=_next_hop(trace.hop, about) if trace.hop else None,
+            egress=_egress(trace.way, snapshot, about) if trace.way else None,
             verdict=trace.verdict,
             meaning=verdicts()[trace.verdict],
             action=trace.action,
@@ -193,19 +190,20 @@ def _lookup(code: int | None, ifindex: int, mtu: int, names: Mapping[int, str]) 
     return api.ExplainedLookup(code, fib_code(code), mtu or None, names.get(ifindex) if code in (0, 7) else None)
 
 
-def _next_hop(hop: NextHop, found: Details | None, names: Mapping[int, str]) -> api.ExplainedNextHop:
+def _next_hop(hop: NextHop, about: Circumstances) -> api.ExplainedNextHop:
+    found = about.neighbour
     return api.ExplainedNextHop(
         address=str(hop),
-        device=names.get(hop.ifindex, f"#{hop.ifindex}"),
+        device=about.name(hop.ifindex),
         ifindex=hop.ifindex,
         state=neighbour.STATES.get(found.state, str(found.state)) if found else "absent",
         mac=found.lladdr or None if found else None,
     )
 
 
-def _egress(way: Way, snapshot: Snapshot, names: Mapping[int, str]) -> api.ExplainedEgress:
+def _egress(way: Way, snapshot: Snapshot, about: Circumstances) -> api.ExplainedEgress:
     return api.ExplainedEgress(
-        device=names.get(way.hop.ifindex, f"#{way.hop.ifindex}"),
+        device=about.name(way.hop.ifindex),
         port=_port_of(way, snapshot),
         slot=way.slot,
         transmitting=way.slot in snapshot.transmitting,
