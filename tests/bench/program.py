@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """`python -m tests.bench.program`: the program by itself, frame after frame by BPF_PROG_TEST_RUN, with nothing around it.
 
-The next hop's MAC is the ingress port's own, so a frame that has been forwarded can be forwarded again until its TTL is
-used up. What is told is the fastest of many runs, in ns a frame; some 20 of them are the kernel's loop around it.
+The next hop's MAC is the ingress port's own, and both ports have the same tag if any, so a frame that has been forwarded
+can be forwarded again until its TTL is used up. What is told is the fastest of many runs, in ns a frame; some 20 of them are the kernel's loop around it.
 """
 
 import argparse
@@ -19,13 +19,14 @@ from controlplane.dataplane import Dataplane
 from controlplane.interface import Interface
 from controlplane.libbpf import TestRunOpts, XdpMd
 from controlplane.pins import PinDirectory
-from controlplane.reconcile import SetInterface, Transmit
+from controlplane.reconcile import SetInterface, SetTagged, Transmit
 from tests import packets
 from tests.bpf.network import Namespace
 from tests.packets import ROUTER_MAC
 
 REPEAT = 250
 CACHE_SETS = 1 << 16
+VID = 10
 FEATURES = ("VLAN", "UPPER", "BRIDGE", "VRF")
 DESTINATIONS = {4: "10.10.0.5", 6: "2001:db8:10::5"}
 
@@ -38,13 +39,15 @@ def main() -> int:
         print("not root: BPF programs are loaded", file=sys.stderr)
         return 1
     with _network() as ns, ns.entered():
-        for what, features, sets in (
-            ("no cache", (), 0),
-            ("cache, hit", (), CACHE_SETS),
-            ("no cache, all features", FEATURES, 0),
-            ("cache, hit, all features", FEATURES, CACHE_SETS),
+        for what, features, sets, vid in (
+            ("no cache", (), 0, 0),
+            ("cache, hit", (), CACHE_SETS, 0),
+            ("no cache, all features", FEATURES, 0, 0),
+            ("cache, hit, all features", FEATURES, CACHE_SETS, 0),
+            ("cache, hit, VLAN", ("VLAN",), CACHE_SETS, 0),
+            ("cache, hit, VLAN, one tag", ("VLAN",), CACHE_SETS, VID),
         ):
-            found = _measure(ns, tuple(f"-DFEATURE_{name}=1" for name in features), sets, args.runs)
+            found = _measure(ns, tuple(f"-DFEATURE_{name}=1" for name in features), sets, vid, args.runs)
             print(f"{what:26}  IPv4 {found[4]:4} ns  IPv6 {found[6]:4} ns")
     return 0
 
@@ -71,7 +74,7 @@ def _network() -> Iterator[Namespace]:
         ns.delete()
 
 
-def _measure(ns: Namespace, defines: tuple[str, ...], sets: int, runs: int) -> dict[int, int]:
+def _measure(ns: Namespace, defines: tuple[str, ...], sets: int, vid: int, runs: int) -> dict[int, int]:
     """Family -> nanoseconds a frame."""
     with tempfile.TemporaryDirectory() as directory:
         pins = PinDirectory(Path(directory))
@@ -81,17 +84,21 @@ def _measure(ns: Namespace, defines: tuple[str, ...], sets: int, runs: int) -> d
                 cache.configure(Key())
                 cache.settle(cache.changes)
                 for name, mac in (("in0", ROUTER_MAC), ("out0", "02:00:00:00:01:01")):
-                    slot = dataplane.slots.assign(name)
-                    dataplane.apply(SetInterface(ns.ifindex(name), Interface(slot, 1500, mac, ipv6_mtu=1500)))
-                    dataplane.apply(Transmit(slot, ns.ifindex(name)))
-                return {family: _fastest(dataplane, ns.ifindex("in0"), to, runs) for family, to in DESTINATIONS.items()}
+                    slot, ifindex = dataplane.slots.assign(name), ns.ifindex(name)
+                    dataplane.apply(SetInterface(ifindex, Interface(slot, 1500, mac, ipv6_mtu=1500, tags=vid)))
+                    dataplane.apply(Transmit(slot, ifindex))
+                    if vid:  # as if the device were a VLAN interface over itself
+                        dataplane.apply(SetTagged(ifindex, vid, ifindex))
+                ingress = ns.ifindex("in0")
+                return {family: _fastest(dataplane, ingress, to, vid, runs) for family, to in DESTINATIONS.items()}
         finally:
             dataplane.close()
             pins.remove()
 
 
-def _fastest(dataplane: Dataplane, ifindex: int, destination: str, runs: int) -> int:
-    frame = bytes(packets.udp(destination, size=64, **({"ttl": 255} if "." in destination else {"hlim": 255})))
+def _fastest(dataplane: Dataplane, ifindex: int, destination: str, vid: int, runs: int) -> int:
+    packet = packets.udp(destination, size=64, **({"ttl": 255} if "." in destination else {"hlim": 255}))
+    frame = bytes(packets.vlan(packet, vid) if vid else packet)
     context = XdpMd(data_end=len(frame), ingress_ifindex=ifindex)
     best = sys.maxsize
     for _ in range(runs):

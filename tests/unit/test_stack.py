@@ -162,6 +162,15 @@ def test_a_member_with_vlans_of_its_own_takes_frames_before_its_bond():
     assert stack.places.keys() == {10, 2}
 
 
+def test_a_bond_over_a_vlan():
+    """Nothing is seen on such a member, and what its port sees is the kernel's."""
+    links = [ETH0, slave(vlan(7, "eth0.7", 1, 7)), BOND]
+    stack = build(links, ["eth0", "bond0"])
+    assert (stack.places.keys(), stack.tagged, stack.held) == ({1, 10}, {}, {})
+    assert "enslaved" in why(stack, "eth0.7")
+    assert build(links[1:], ["bond0"]).places.keys() == {10}
+
+
 def test_a_bridge_and_a_vlan_on_it():
     links = [member(ETH0), member(replace(ETH1, mtu=1450)), BR, vlan(7, "br0.7", 20, 7), vlan(8, "br0.7.8", 7, 8)]
     stack = build(links, ["eth0", "eth1"])
