@@ -12,7 +12,7 @@ PACKAGES := python3-bpfcc linux-libc-dev python3-venv iproute2 ethtool frr bird2
             traceroute tcpdump iputils-ping procps util-linux mount \
             groff-base zsh systemd qemu-system-x86 busybox-static xz-utils zstd debian-archive-keyring prometheus
 
-.PHONY: setup demo test test-vm test-vm-full lint man bench scale conformance coherence lifecycle soak clean
+.PHONY: setup demo test test-vm test-vm-full lint man bench scale conformance coherence lifecycle soak search clean
 
 setup: $(STAMP)
 
@@ -81,6 +81,12 @@ lifecycle: setup
 # Everything at once for SECONDS (ten minutes), and nothing may leak or get lost.
 soak: setup
 	$(PYTHON) -m tests.soak --seconds $(or $(SECONDS),600)
+
+# The property tests with new random examples, ROUNDS times (ten).
+search: setup
+	for ((round = 0; round < $(or $(ROUNDS),10); round++)); do \
+	    $(PYTHON) -m pytest -q -m hypothesis --hypothesis-profile=search -n auto --dist loadfile tests/unit tests/bpf tests/conformance; \
+	done
 
 lint: setup
 	$(PYTHON) -m ruff check .
