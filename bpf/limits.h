@@ -5,6 +5,7 @@
 #define MAX_PORTS 256      /* slots of the devmap and the counters; slot 0 is "no port" */
 #define MAX_INTERFACES 4096 /* what the FIB knows by ifindex; VLANs and the like sit on ports */
 #define LOW_IFINDEXES 4096  /* interfaces numbered below this are found without hashing */
+#define LOW_TAGGED 16384    /* a power of two; places for tags that are found without hashing */
 #define MAX_VERDICTS 32
 #define MAX_FIB_CODES 16
 #define FIB_CODE_NEGATIVE 15 /* the lookup itself was refused (-EINVAL and friends) */

@@ -114,7 +114,7 @@ static __always_inline enum verdict may_leave(const struct packet *p, const stru
  */
 static __always_inline enum verdict find_ingress(struct packet *p, u32 device, struct interface *ingress)
 {
-	u32 member = device, *tagged;
+	u32 member = device;
 	enum verdict verdict;
 
 	if (FEATURE_UPPER && ingress->upper) {
@@ -126,13 +126,7 @@ static __always_inline enum verdict find_ingress(struct packet *p, u32 device, s
 			return PASS_GUARDED;
 	}
 	if (FEATURE_VLAN && p->tags) {
-		struct tagged key = {.device = device, .tags = p->tags};
-
-		tagged = tagged_interfaces.lookup(&key);
-		if (!tagged)
-			return PASS_VLAN_TAG;
-		device = *tagged;
-		ingress = find_interface(device);
+		ingress = find_tagged(device, p->tags, &device);
 		if (!ingress)
 			return PASS_VLAN_TAG;
 	}

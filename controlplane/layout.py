@@ -2,7 +2,7 @@
 """What a version's maps look like, written beside its pins, so that any other version can read its counters field by field
 without having its source. What is not described as expected is not read.
 
-{"version": 3, "maps": {"counters": {"key": 4, "value": 672, "entries": 256, "each_cpu": true,
+{"version": 4, "maps": {"counters": {"key": 4, "value": 672, "entries": 256, "each_cpu": true,
                                      "fields": {"ingress.forward.packets": [0, 8], ...}}, ...}}
 
 `fields`: name -> [offset, bytes] in the value; `key_fields` the same in the key. Verdicts are written by name.

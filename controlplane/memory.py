@@ -24,6 +24,7 @@ def sizes(cpus: int, cache_sets: int) -> dict[str, int]:
         "route_census": 2 * 256 * 8 + 2 * 4,
         "route_churn": 2 * 256 * 8,
         "low_interfaces": 44 * known["LOW_IFINDEXES"],
+        "low_tagged": 8 * known["LOW_TAGGED"],
         "own_source_bits": 8 * known["OWN_SOURCE_WORDS"],
         "blocks4": 8 * known["BLOCKS"],
         "blocks6": 8 * known["BLOCKS"],

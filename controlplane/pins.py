@@ -19,7 +19,7 @@ from controlplane.errors import DataplaneError
 
 log = logging.getLogger("xdprouter.pins")
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 """Goes up when a struct or a size in bpf/maps.h changes: pins of another layout are read by their description alone."""
 
 

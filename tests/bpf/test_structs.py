@@ -32,6 +32,7 @@ MEMORY = {  # C type of each map of one value, and how many of them
     "guard": ("u64", "GUARD_ENTRIES"),
     "coherence": ("struct coherence", "1"),
     "low_interfaces": ("struct interface", "LOW_IFINDEXES"),
+    "low_tagged": ("u64", "LOW_TAGGED"),
     "own_source_bits": ("u64", "OWN_SOURCE_WORDS"),
     "blocks4": ("struct block", "BLOCKS"),
     "blocks6": ("struct block", "BLOCKS"),

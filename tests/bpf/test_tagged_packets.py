@@ -170,3 +170,22 @@ def test_packet(case, features, links_with):
 def test_packet_recalled(case, key, links_with, one_cpu):
     turns = [expected(case, recalled) for recalled in (False, True, True)]
     assert outcomes(case, links_with(*ALL_FEATURES, cached=True), KEYS[key]) == turns
+
+
+@pytest.fixture(params=["low_tagged", "tagged_interfaces"])
+def only_in(request, links_with):
+    """Tags are in one of the two maps only."""
+    links = links_with("VLAN")
+    if request.param == "low_tagged":
+        links.dataplane._tables[b"tagged_interfaces"].clear()
+    else:
+        links.dataplane._memory.clear("low_tagged")
+    yield links
+    with links.ns.entered():
+        links.describe()
+
+
+def test_each_map_of_tags_is_enough(only_in):
+    """The array's places are where Python writes them; and what has no place there is found."""
+    for case in TABLES:
+        assert (case.description, outcome(case, only_in)) == (case.description, expected(case))
