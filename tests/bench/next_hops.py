@@ -12,6 +12,7 @@ with few entries, and added for the rate that the default base_reachable_time of
 import argparse
 import os
 import random
+import shutil
 import socket
 import struct
 import subprocess
@@ -54,7 +55,7 @@ def main() -> int:
         question_s = _cost_of_a_question(router)
         stack.callback(instance.remove_state, router)
         log = Path("/run/xdprouter-lab") / router
-        stack.callback(_remove, log)
+        stack.callback(shutil.rmtree, log, ignore_errors=True)
         daemon = instance.start(router, ["in0", "out0"], log)
         stack.callback(instance.stop, log)
         idle = _cpu_share(daemon.pid, args.seconds)
@@ -163,12 +164,6 @@ def _send(count: int) -> int:
 def _end(process: subprocess.Popen) -> None:
     process.terminate()
     process.wait()
-
-
-def _remove(directory: Path) -> None:
-    for path in directory.glob("*"):
-        path.unlink()
-    directory.rmdir()
 
 
 def _arguments() -> argparse.Namespace:

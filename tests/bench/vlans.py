@@ -6,6 +6,7 @@ The start with them is told beside the start of the same daemon with two, since 
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from contextlib import ExitStack
@@ -58,6 +59,7 @@ def _measure(count: int) -> tuple[float, int, float]:
         network.ip(router, *(line for number in range(count) for line in _vlan(PORTS[number % 2], 2 + number // 2)))
         log = Path("/run/xdprouter-lab") / router
         stack.callback(instance.remove_state, router)
+        stack.callback(shutil.rmtree, log, ignore_errors=True)
         begun = time.monotonic()
         instance.start(router, PORTS, log)
         stack.callback(instance.stop, log)

@@ -160,6 +160,7 @@ def network() -> Iterator[Namespace]:
     ns = Namespace()
     try:
         _build(ns)
+        ns.keep_neighbours()
         yield ns
     finally:
         ns.delete()

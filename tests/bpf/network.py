@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyroute2 import netns
 
@@ -147,6 +148,13 @@ class Namespace:
                 with open("/proc/sys/net/" + name.replace("__", "/"), "w") as file:
                     file.write(str(value))
 
+    def keep_neighbours(self) -> None:
+        """Of all devices there are, for a day. A minute after the kernel has sent to multicast groups it would collect
+        their entries, and announce that, which makes answers void."""
+        with self.entered():
+            for path in Path("/proc/sys/net").glob("ipv[46]/neigh/*/gc_stale_time"):
+                path.write_text("86400")
+
     def ifindex(self, name: str) -> int:
         with self.entered():
             return socket.if_nametoindex(name)
@@ -162,6 +170,7 @@ def whole_network() -> Iterator[Namespace]:
     try:
         build_links(ns)
         build_routes(ns)
+        ns.keep_neighbours()
         yield ns
     finally:
         ns.delete()
@@ -308,8 +317,7 @@ class Router:
 
     @property
     def announced(self) -> int:
-        """How often the kernel has announced what makes answers void, also where there is no cache. Namespaces are
-        never quite still: the neighbour entries of multicast groups are collected after a minute."""
+        """How often the kernel has announced what makes answers void, also where there is no cache."""
         return self.dataplane.cache._state.invalidations
 
     def _is_settled(self) -> bool:

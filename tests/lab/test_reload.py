@@ -28,9 +28,11 @@ def made() -> Iterator[Site]:
 @pytest.fixture
 def router(made) -> Iterator[Site]:
     made.configure(BOTH)
-    made.start()
-    yield made
-    made.close()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
 
 
 def reload(router: Site):
