@@ -92,13 +92,13 @@ class Engine:
             next_tick = time.monotonic() + TICK_S
             while True:
                 try:
-                    wait = max(0.0, next_tick - time.monotonic())
-                    self._known.take(await asyncio.wait_for(self._monitor.next(), wait))
-                    while self._monitor.pending():
-                        self._known.take(await self._monitor.next())
+                    await asyncio.wait_for(self._monitor.wait(), max(0.0, next_tick - time.monotonic()))
                 except TimeoutError:
                     next_tick = time.monotonic() + TICK_S
                     self._tick()
+                # No await in between: a command that comes meanwhile takes events too, and must not overtake these.
+                for event in self._monitor.take():
+                    self._known.take(event)
                 self._known.routes.refresh(*self._fib_change(), self._planner.vrf_tables())
                 self._keeper.refresh(self._dataplane)
                 self._make_true()

@@ -57,7 +57,8 @@ def read_links() -> list[Link]:
 
 
 class NetlinkMonitor:
-    """An async context manager; `next()` waits for the next event.
+    """An async context manager. `wait()` waits for an event and leaves it where it is, `take()` takes all there are: so
+    whoever takes some, while another waits, has them in the kernel's order.
 
     After an overrun the queue is thrown away and the same dump as at the start follows, between
     `Resync` and `Synced`: there is one code path to the truth.
@@ -112,23 +113,23 @@ class NetlinkMonitor:
         """Whether the kernel tells which devices can transmit redirected frames."""
         return self._netdev.available
 
-    async def next(self) -> Event:
+    async def wait(self) -> None:
         while not self._queue:
             self._wake.clear()
             await self._wake.wait()
-        return self._queue.popleft()
 
-    def pending(self) -> bool:
-        return bool(self._queue)
-
-    def read_now(self) -> list[Event]:
-        """Everything that the kernel has announced up to now, without waiting for the loop to find it readable."""
-        for read in (self._links_readable, self._netdev_readable, self._routes_readable, self._settings_readable):
-            read()
-        self._firewall_readable()
+    def take(self) -> list[Event]:
+        """The oldest first."""
         out = list(self._queue)
         self._queue.clear()
         return out
+
+    def read_now(self) -> list[Event]:
+        """As `take`, with everything that the kernel has announced up to now: the loop need not have found it readable."""
+        for read in (self._links_readable, self._netdev_readable, self._routes_readable, self._settings_readable):
+            read()
+        self._firewall_readable()
+        return self.take()
 
     def _put(self, *events: Event) -> None:
         self._queue.extend(events)

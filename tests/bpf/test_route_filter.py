@@ -9,7 +9,7 @@ import pytest
 from controlplane import settings
 from controlplane.churn import ChurnMeter
 from controlplane.dataplane import Dataplane
-from controlplane.events import RoutesNoted, SettingsChanged, Synced
+from controlplane.events import LinkGone, LinkSet, RoutesNoted, SettingsChanged, Synced
 from controlplane.guard import GuardWatch
 from controlplane.monitor import NetlinkMonitor
 from controlplane.netlink import RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, NetlinkSocket, messages
@@ -225,9 +225,32 @@ BOUND_S = 10
 
 async def _next(monitor: NetlinkMonitor, kind: type):
     async with asyncio.timeout(BOUND_S):
-        while not isinstance(event := await monitor.next(), kind):
-            pass
-        return event
+        while True:
+            await monitor.wait()
+            if found := [event for event in monitor.take() if isinstance(event, kind)]:
+                return found[0]
+
+
+def test_events_keep_their_order_whoever_takes_them(listener):
+    """One waits and another takes them meanwhile, as the engine and a command do."""
+
+    async def run():
+        async with NetlinkMonitor(1 << 20, listener.dataplane.route_filter_fd, GuardWatch({})) as monitor:
+            await _next(monitor, Synced)
+            waiting = asyncio.create_task(monitor.wait())
+            listener.ns.ip("link add passing type veth peer name passingp", "link set passing up")
+            async with asyncio.timeout(BOUND_S):
+                await waiting
+            listener.ns.ip("link del passing")
+            told = [event for event in monitor.read_now() if isinstance(event, LinkSet | LinkGone)]
+            assert told[0].link.name in ("passing", "passingp")
+            last = {event.link.ifindex if isinstance(event, LinkSet) else event.ifindex: event for event in told}
+            assert len(last) == 2
+            assert all(isinstance(event, LinkGone) for event in last.values())
+            assert not monitor.take()
+
+    with listener.ns.entered():
+        asyncio.run(run())
 
 
 def test_the_monitor_tells_of_routes_of_note(listener):
@@ -257,7 +280,7 @@ def test_the_monitor_tells_of_settings(listener, what):
     async def run():
         async with NetlinkMonitor(1 << 20, listener.dataplane.route_filter_fd, GuardWatch({})) as monitor:
             await _next(monitor, Synced)
-            assert not monitor.pending()
+            assert not monitor.take()
             SETTINGS[what](listener.ns)
             await _next(monitor, SettingsChanged)
 

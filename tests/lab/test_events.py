@@ -10,13 +10,14 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import zmq
 
-from lab import instance
+from lab import instance, namespace
 from lab.wait import wait_until
 from tests.lab.conftest import Router
 from tests.lab.test_routing import CONVERGED_S, _learned, _reaches
@@ -401,3 +402,28 @@ def test_top_shows_a_router_at_work_and_survives_a_restart(two_hosts, r1):
 
     with stream(two_hosts, "h1", "h2", H2, 200):
         asyncio.run(script())
+
+
+def test_devices_that_go_while_questions_come_are_forgotten(two_hosts, r1):
+    """A question takes what the kernel has announced, too; it must not overtake what the engine has in hand."""
+    lines = [line for n in range(150) for line in (f"link add b{n} type bridge", f"link set b{n} up", f"link del b{n}")]
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            r1.status()
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    try:
+        namespace.run(two_hosts.ns("r1"), ["ip", "-batch", "-"], input="\n".join(lines), check=True)
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+
+    def shown() -> list[str]:
+        return [entry["name"] for entry in r1.ask(api.InterfacesRequest())["interfaces"]]
+
+    wait_until(lambda: shown() == ["left", "right"], BOUND_S, "the bridges to be forgotten")
