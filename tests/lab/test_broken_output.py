@@ -150,9 +150,10 @@ def test_monitor_and_head(follow):
 # --- the daemon -------------------------------------------------------------------------------------
 
 
-def test_a_daemon_without_standard_streams(ns, bare_lab):
-    """Nothing of its own gets their numbers; it serves."""
-    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("run -i left", ns)]
+def test_a_daemon_without_standard_streams(bare_lab):
+    """Nothing of its own gets their numbers; it serves. Not where the other tests' daemon would answer for it."""
+    ns = bare_lab.ns("h2")
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command("run -i eth0", ns)]
     daemon = subprocess.Popen(shell, cwd=ROOT)
     try:
         wait_until(
@@ -164,3 +165,4 @@ def test_a_daemon_without_standard_streams(ns, bare_lab):
     finally:
         daemon.terminate()
         daemon.wait(BOUND_S)
+        instance.remove_state(ns)
