@@ -10,6 +10,7 @@ import errno
 import functools
 import os
 import struct
+import time
 
 from controlplane.errors import DataplaneError
 
@@ -19,6 +20,7 @@ TCX_INGRESS, TCX_EGRESS = 46, 47
 _PROG_GET_FD_BY_ID = 13
 _LINK_TYPE_XDP, _LINK_TYPE_NETFILTER = 6, 10
 _QUERIED_IDS = 64
+_LINK_ATTEMPTS = 50
 
 
 def attached_programs(ifindex: int, attach_type: int) -> int:
@@ -67,9 +69,20 @@ def _next_link(after: int) -> int | None:
     return struct.unpack_from("=I", request, 4)[0]
 
 
+def _link_fd(link: int) -> int:
+    """A link that somebody is just making has its number for a moment before it can be had (EAGAIN, bpf_link_by_id() in
+    kernel/bpf/syscall.c), and may be attached already."""
+    for _ in range(_LINK_ATTEMPTS):
+        try:
+            return bpf(_LINK_GET_FD_BY_ID, bytearray(struct.pack("=III", link, 0, 0)))
+        except BlockingIOError:
+            time.sleep(0.001)
+    return bpf(_LINK_GET_FD_BY_ID, bytearray(struct.pack("=III", link, 0, 0)))
+
+
 def _netfilter_hook(link: int) -> tuple[int, int] | None:
     try:
-        fd = bpf(_LINK_GET_FD_BY_ID, bytearray(struct.pack("=III", link, 0, 0)))
+        fd = _link_fd(link)
     except OSError as error:
         if error.errno == errno.ENOENT:  # it has just gone
             return None
