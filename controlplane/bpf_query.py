@@ -20,7 +20,7 @@ TCX_INGRESS, TCX_EGRESS = 46, 47
 _PROG_GET_FD_BY_ID = 13
 _LINK_TYPE_XDP, _LINK_TYPE_NETFILTER = 6, 10
 _QUERIED_IDS = 64
-_LINK_ATTEMPTS = 50
+_ATTEMPTS = 50
 
 
 def attached_programs(ifindex: int, attach_type: int) -> int:
@@ -69,30 +69,13 @@ def _next_link(after: int) -> int | None:
     return struct.unpack_from("=I", request, 4)[0]
 
 
-def _link_fd(link: int) -> int:
-    """A link that somebody is just making has its number for a moment before it can be had (EAGAIN, bpf_link_by_id() in
-    kernel/bpf/syscall.c), and may be attached already."""
-    for _ in range(_LINK_ATTEMPTS):
-        try:
-            return bpf(_LINK_GET_FD_BY_ID, bytearray(struct.pack("=III", link, 0, 0)))
-        except BlockingIOError:
-            time.sleep(0.001)
-    return bpf(_LINK_GET_FD_BY_ID, bytearray(struct.pack("=III", link, 0, 0)))
-
-
 def _netfilter_hook(link: int) -> tuple[int, int] | None:
     try:
-        fd = _link_fd(link)
+        kind, _, _, _, family, hook = struct.unpack_from("=6I", _info(_LINK_GET_FD_BY_ID, link))
     except OSError as error:
         if error.errno == errno.ENOENT:  # it has just gone
             return None
         raise
-    try:
-        info = (ct.c_ubyte * 64)()
-        bpf(_OBJ_GET_INFO_BY_FD, bytearray(struct.pack("=IIQ", fd, len(info), ct.addressof(info))))
-    finally:
-        os.close(fd)
-    kind, _, _, _, family, hook = struct.unpack_from("=6I", bytes(info))
     return (family, hook) if kind == _LINK_TYPE_NETFILTER else None
 
 
@@ -119,13 +102,27 @@ def xdp_link_id(ifindex: int, program: int) -> int:
 
 def _info(get_fd: int, number: int) -> bytes:
     """The info of a program or link, 192 bytes of it. Raises OSError."""
-    fd = bpf(get_fd, bytearray(struct.pack("=III", number, 0, 0)))
+    fd = _fd(get_fd, number)
     try:
         info = (ct.c_ubyte * 192)()
         bpf(_OBJ_GET_INFO_BY_FD, bytearray(struct.pack("=IIQ", fd, len(info), ct.addressof(info))))
     finally:
         os.close(fd)
     return bytes(info)
+
+
+def _fd(get_fd: int, number: int) -> int:
+    """A link that somebody is just making has its number for a moment before it can be had (EAGAIN, bpf_link_by_id() in
+    kernel/bpf/syscall.c), and may be attached already."""
+    attempts = 0
+    while True:
+        try:
+            return bpf(get_fd, bytearray(struct.pack("=III", number, 0, 0)))
+        except BlockingIOError:
+            attempts += 1
+            if attempts == _ATTEMPTS:
+                raise
+        time.sleep(0.001)
 
 
 @functools.cache
