@@ -136,8 +136,8 @@ class _Builder:
             self._guard(bond, (member,))
             self._guard_stripping(bond, member)
             active = getattr(member.membership, "active", False) and member.up and member.carrier
-            if member.kind == "vlan":
-                continue  # it has no XDP: what comes in there is seen on its own port, or on the bond
+            # A VLAN has no XDP: what comes in there is seen on its own port, or on the bond.
+            active = active and member.kind != "vlan"
             if active and not taker_on(self._links.above(member)) and not self._links.vlans_on(member):
                 place = Place(member, Kind.MEMBER, bond.name, member.mtu, bond.ifindex, upper=bond.ifindex)
                 self._place(place)

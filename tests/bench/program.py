@@ -2,7 +2,8 @@
 """`python -m tests.bench.program`: the program by itself, frame after frame by BPF_PROG_TEST_RUN, with nothing around it.
 
 The next hop's MAC is the ingress port's own, and both ports have the same tag if any, so a frame that has been forwarded
-can be forwarded again until its TTL is used up. What is told is the fastest of many runs, in ns a frame; some 20 of them are the kernel's loop around it.
+can be forwarded again until its TTL is used up. What is told is the fastest of many runs, in ns a frame; some 20 of them
+are the kernel's loop around it.
 """
 
 import argparse

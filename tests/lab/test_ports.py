@@ -17,8 +17,9 @@ from xdprouter import api
 pytestmark = pytest.mark.alone
 
 TRUTH_S = 1.0
-COMPILED_S = 30.0
 """How long `status` may lag behind the kernel."""
+COMPILED_S = 30.0
+"""And where a program has to be compiled first."""
 RATE = 5_000
 
 
